@@ -1,0 +1,123 @@
+//! What can go wrong in the store, with the facts that a caller or an operator needs.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::{Entry, Revision};
+
+/// An error of the store.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The precondition of a write does not hold.
+    #[error("the key is not in the expected state")]
+    Conflict {
+        /// What is there instead.
+        current: Option<Entry>,
+    },
+    /// The history asked for is gone.
+    #[error("the requested revision has been compacted; the oldest one left is {oldest}")]
+    Compacted {
+        /// The oldest revision that can be listed at, or subscribed after.
+        oldest: Revision,
+    },
+    /// The revision asked for does not exist yet.
+    #[error("revision {requested} is in the future; the current one is {current}")]
+    Future {
+        /// What was asked for.
+        requested: Revision,
+        /// Where the store is.
+        current: Revision,
+    },
+    /// A subscriber read too slowly and must list again.
+    #[error("the subscription fell behind and was cut off; list again")]
+    Lagged,
+    /// The store is closed, or closing.
+    #[error("the store is closed")]
+    Closed,
+    /// A key that cannot be stored.
+    #[error("invalid key {key:?}: it must not be empty, and at most {limit} bytes long")]
+    InvalidKey {
+        /// The key, shortened.
+        key: String,
+        /// The longest key, in bytes.
+        limit: usize,
+    },
+    /// A value that is too large.
+    #[error("the value of {key} has {size_bytes} bytes; the limit is {limit_bytes}")]
+    TooLarge {
+        /// The key.
+        key: String,
+        /// The size of the value.
+        size_bytes: usize,
+        /// The most that is accepted.
+        limit_bytes: usize,
+    },
+    /// No space is left for the write. Nothing was changed; writing works again when there is space.
+    #[error("no space left for the database {}; free some space on its file system", path.display())]
+    Full {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The file is damaged.
+    #[error(
+        "the database {} is damaged ({detail}); restore it from a backup, or move it and its -wal and -shm files away to start with an empty one",
+        path.display()
+    )]
+    Corrupt {
+        /// The database file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The file is a database, but not one of ours.
+    #[error("{} is a database of another program (application id {found:#010x}); choose another path", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The application id in it.
+        found: i32,
+    },
+    /// The file was written by a newer version.
+    #[error(
+        "the database {} has format {found}, and this version knows up to {known}; use the version that wrote it, or a newer one",
+        path.display()
+    )]
+    TooNew {
+        /// The database file.
+        path: PathBuf,
+        /// Its format.
+        found: i32,
+        /// The newest format that is understood.
+        known: i32,
+    },
+    /// Another process has the store open.
+    #[error("the database {} is in use by another process (it holds {}); stop that one first", path.display(), lock.display())]
+    Locked {
+        /// The database file.
+        path: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// A file could not be read or made.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+    /// The database engine failed.
+    #[error("{action} in the database {}", path.display())]
+    Engine {
+        /// What was attempted.
+        action: &'static str,
+        /// The database file.
+        path: PathBuf,
+        /// Why it failed.
+        source: Arc<rusqlite::Error>,
+    },
+}

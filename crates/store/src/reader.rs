@@ -1,0 +1,308 @@
+//! Reading: a few read-only connections, each used by one blocking thread at a time. A list is one
+//! read transaction, so it shows one revision whatever the writer does meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use tokio::sync::Semaphore;
+
+use crate::hub::lock;
+use crate::schema::{self, classify, position, revision};
+use crate::{Entry, Event, EventKind, ListOptions, Page, Revision, StoreError};
+
+/// How far one read of the history goes: over so many revisions,
+const HISTORY_STEP: u64 = 4096;
+/// or until it has found this many bytes.
+const HISTORY_BYTES: usize = 1 << 20;
+
+/// The pool of reading connections. They are opened when first needed.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(crate) fn new(path: &Path, count: usize) -> Arc<Readers> {
+        Arc::new(Readers {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(count.max(1))),
+        })
+    }
+
+    /// Fails every later read, and closes the connections as they become idle.
+    pub(crate) fn close(&self) {
+        self.permits.close();
+        lock(&self.idle).clear();
+    }
+
+    pub(crate) async fn get(self: &Arc<Self>, key: &str) -> Result<Option<Entry>, StoreError> {
+        let key = key.to_owned();
+        self.run("get", move |connection| Ok(Ok(get(connection, &key)?)))
+            .await
+    }
+
+    pub(crate) async fn list(
+        self: &Arc<Self>,
+        options: ListOptions<'_>,
+    ) -> Result<Page, StoreError> {
+        let range = KeyRange::new(options.prefix, options.after);
+        let (limit, at) = (options.limit, options.at);
+        self.run("list", move |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            list(&transaction, &range, limit, at)
+        })
+        .await
+    }
+
+    /// Events of `prefix` after one revision up to another, at most a chunk of them, and how far
+    /// this chunk reaches.
+    pub(crate) async fn history(
+        self: &Arc<Self>,
+        prefix: &str,
+        after: Revision,
+        up_to: Revision,
+    ) -> Result<(Vec<Event>, Revision), StoreError> {
+        let range = KeyRange::new(prefix, None);
+        self.run("read the history", move |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            history(&transaction, &range, after, up_to)
+        })
+        .await
+    }
+
+    async fn run<T, F>(self: &Arc<Self>, action: &'static str, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<Result<T, StoreError>> + Send + 'static,
+    {
+        let permit = self
+            .permits
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_closed| StoreError::Closed)?;
+        let readers = self.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let failed = |error| classify(&readers.path, action, error);
+            let idle = lock(&readers.idle).pop();
+            let connection = match idle {
+                Some(connection) => connection,
+                None => schema::open_reader(&readers.path).map_err(failed)?,
+            };
+            let result = read(&connection).map_err(failed);
+            if !readers.permits.is_closed() {
+                lock(&readers.idle).push(connection);
+            }
+            drop(permit);
+            result?
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => Err(StoreError::Closed),
+        }
+    }
+}
+
+/// A range of keys as bytes: from `low` on, before `high`.
+#[derive(Debug)]
+pub(crate) struct KeyRange {
+    low: Vec<u8>,
+    high: Vec<u8>,
+}
+
+impl KeyRange {
+    pub(crate) fn new(prefix: &str, after: Option<&str>) -> KeyRange {
+        let mut low = prefix.as_bytes().to_vec();
+        let mut high = low.clone();
+        // No byte of UTF-8 is 0xff, so the last one can be raised, and 0xff is above all keys.
+        match high.last_mut() {
+            Some(last) => *last += 1,
+            None => high.push(0xff),
+        }
+        if let Some(after) = after.filter(|after| after.as_bytes() >= low.as_slice()) {
+            low = after.as_bytes().to_vec();
+            low.push(0);
+        }
+        KeyRange { low, high }
+    }
+}
+
+/// The live entry of a key. Used by the writer as well.
+pub(crate) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Entry>> {
+    connection
+        .prepare_cached(
+            "SELECT log.key, log.value, log.created, log.revision
+             FROM kv CROSS JOIN log ON log.revision = kv.revision WHERE kv.key = ?1",
+        )?
+        .query_row([key.as_bytes()], entry)
+        .optional()
+}
+
+fn list(
+    connection: &Connection,
+    range: &KeyRange,
+    limit: usize,
+    at: Option<Revision>,
+) -> rusqlite::Result<Result<Page, StoreError>> {
+    let position = position(connection)?;
+    let at = at.unwrap_or(position.current);
+    if at > position.current {
+        return Ok(Err(StoreError::Future {
+            requested: at,
+            current: position.current,
+        }));
+    }
+    if at < position.compacted {
+        return Ok(Err(StoreError::Compacted {
+            oldest: position.compacted,
+        }));
+    }
+    let newest = at == position.current;
+    let most = if limit == 0 {
+        i64::MAX
+    } else {
+        i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+    };
+    let (low, high) = (range.low.as_slice(), range.high.as_slice());
+    let mut entries = Vec::new();
+    if newest {
+        let mut statement = connection.prepare_cached(
+            "SELECT log.key, log.value, log.created, log.revision
+             FROM kv CROSS JOIN log ON log.revision = kv.revision
+             WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![low, high, most], entry)?;
+        for row in rows {
+            entries.push(row?);
+        }
+    } else {
+        let mut statement = connection.prepare_cached(
+            "SELECT l.key, l.value, l.created, l.revision FROM log l INDEXED BY log_key
+             WHERE l.key >= ?1 AND l.key < ?2 AND l.revision <= ?4 AND l.value IS NOT NULL AND NOT EXISTS (
+               SELECT 1 FROM log n WHERE n.key = l.key AND n.revision > l.revision AND n.revision <= ?4)
+             ORDER BY l.key LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![low, high, most, at.0.cast_signed()], entry)?;
+        for row in rows {
+            entries.push(row?);
+        }
+    }
+    let more = limit != 0 && entries.len() > limit;
+    let mut remaining = 0;
+    if more {
+        entries.truncate(limit);
+        let after: &[u8] = entries.last().map_or(low, |entry| entry.key.as_bytes());
+        remaining = count(connection, after, high, (!newest).then_some(at))?;
+    }
+    Ok(Ok(Page {
+        revision: at,
+        entries,
+        more,
+        remaining,
+    }))
+}
+
+/// How many live keys are after `after` and before `high`.
+fn count(
+    connection: &Connection,
+    after: &[u8],
+    high: &[u8],
+    at: Option<Revision>,
+) -> rusqlite::Result<u64> {
+    let count: i64 = match at {
+        None => connection
+            .prepare_cached("SELECT count(*) FROM kv WHERE key > ?1 AND key < ?2")?
+            .query_row(params![after, high], |row| row.get(0))?,
+        Some(at) => connection
+            .prepare_cached(
+                "SELECT count(*) FROM log l INDEXED BY log_key
+                 WHERE l.key > ?1 AND l.key < ?2 AND l.revision <= ?3 AND l.value IS NOT NULL AND NOT EXISTS (
+                   SELECT 1 FROM log n WHERE n.key = l.key AND n.revision > l.revision AND n.revision <= ?3)",
+            )?
+            .query_row(params![after, high, at.0.cast_signed()], |row| row.get(0))?,
+    };
+    Ok(count.cast_unsigned())
+}
+
+fn history(
+    connection: &Connection,
+    range: &KeyRange,
+    after: Revision,
+    up_to: Revision,
+) -> rusqlite::Result<Result<(Vec<Event>, Revision), StoreError>> {
+    let oldest = position(connection)?.compacted;
+    if after < oldest {
+        return Ok(Err(StoreError::Compacted { oldest }));
+    }
+    let mut reached = Revision(up_to.0.min(after.0.saturating_add(HISTORY_STEP)));
+    let mut statement = connection.prepare_cached(
+        "SELECT l.revision, l.key, l.value, p.value FROM log l NOT INDEXED
+         LEFT JOIN log p ON l.previous != 0 AND p.revision = l.previous
+         WHERE l.revision > ?1 AND l.revision <= ?2 AND l.key >= ?3 AND l.key < ?4 ORDER BY l.revision",
+    )?;
+    let (low, high) = (range.low.as_slice(), range.high.as_slice());
+    let mut rows = statement.query(params![
+        after.0.cast_signed(),
+        reached.0.cast_signed(),
+        low,
+        high
+    ])?;
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let event = event(row)?;
+        bytes += event.weight_bytes();
+        let revision = event.revision;
+        events.push(event);
+        if bytes >= HISTORY_BYTES {
+            reached = revision;
+            break;
+        }
+    }
+    Ok(Ok((events, reached)))
+}
+
+/// Columns: key, value, created, modified.
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        key: key(row, 0)?,
+        value: blob(row, 1)?,
+        created: revision(row, 2)?,
+        modified: revision(row, 3)?,
+    })
+}
+
+/// Columns: revision, key, value (none for a deletion), the value before (none for a creation).
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let value: Option<Vec<u8>> = row.get(2)?;
+    let previous: Option<Bytes> = row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from);
+    let (kind, value) = match (value, &previous) {
+        (Some(value), None) => (EventKind::Created, Bytes::from(value)),
+        (Some(value), Some(_)) => (EventKind::Updated, Bytes::from(value)),
+        (None, previous) => (EventKind::Deleted, previous.clone().unwrap_or_default()),
+    };
+    Ok(Event {
+        kind,
+        key: key(row, 1)?,
+        revision: revision(row, 0)?,
+        value,
+        previous,
+    })
+}
+
+fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
+    let bytes = row.get_ref(column)?.as_blob()?;
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, error.into())
+    })?;
+    Ok(text.into())
+}
+
+fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
+    Ok(Bytes::from(row.get::<_, Vec<u8>>(column)?))
+}

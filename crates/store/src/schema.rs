@@ -1,0 +1,325 @@
+//! The database file: opening it, checking that it is ours and whole, and its tables.
+//!
+//! `log` holds every change that is not compacted, by revision; a deletion is a row without value.
+//! `kv` points from each live key to its newest row. `meta` remembers what was compacted. The
+//! current revision is the newest row's, or the compacted one where that is larger, so that a write
+//! needs no counter and compaction cannot take a revision back.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
+
+use crate::{Revision, StoreError};
+
+/// "KNRR", in the header of each of our files.
+const APPLICATION_ID: i32 = 0x4b4e_5252;
+/// The format of the tables below.
+const FORMAT: i32 = 1;
+/// What the lock file says once the database beside it has been made.
+const MADE: &[u8] = b"made\n";
+/// An interrupted WAL recovery or a checkpoint can hold locks for a moment.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const TABLES: &str = "
+BEGIN IMMEDIATE;
+CREATE TABLE log (
+  revision INTEGER PRIMARY KEY,
+  key BLOB NOT NULL,
+  created INTEGER NOT NULL,
+  previous INTEGER NOT NULL,
+  value BLOB
+);
+CREATE UNIQUE INDEX log_key ON log (key, revision);
+CREATE TABLE kv (key BLOB PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), compacted INTEGER NOT NULL);
+INSERT INTO meta (id, compacted) VALUES (1, 0);
+PRAGMA application_id = 0x4b4e5252;
+PRAGMA user_version = 1;
+COMMIT;
+";
+
+/// An opened database that this process alone may write.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    pub(crate) position: Position,
+    pub(crate) lock: File,
+}
+
+/// Where a database is in its history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) current: Revision,
+    pub(crate) compacted: Revision,
+}
+
+/// Takes the lock, opens or makes the database, and checks it.
+pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        std::fs::create_dir_all(parent).map_err(io_error("make the folder", parent))?;
+    }
+    let mut lock = take_lock(path)?;
+    let made = was_made(&mut lock).map_err(io_error("read", path))?;
+    check_file(path, made)?;
+    create_private(path)?;
+
+    let failed = |error| classify(path, "open", error);
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
+        .map_err(failed)?;
+    check_identity(&connection, path)?;
+    configure_writer(&connection).map_err(failed)?;
+    let position = match format_of(&connection).map_err(failed)? {
+        0 => {
+            connection
+                .execute_batch(TABLES)
+                .map_err(|error| classify(path, "make the tables", error))?;
+            Position {
+                current: Revision(1),
+                compacted: Revision(0),
+            }
+        }
+        _ => position(&connection).map_err(|error| classify(path, "read the position", error))?,
+    };
+    if !made {
+        mark_made(&mut lock).map_err(io_error("write the lock file of", path))?;
+    }
+    Ok(Opened {
+        connection,
+        position,
+        lock,
+    })
+}
+
+/// A connection that only reads.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch(
+        "PRAGMA query_only = ON; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;",
+    )?;
+    Ok(connection)
+}
+
+/// A connection that only checkpoints.
+pub(crate) fn open_checkpointer(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -64;")?;
+    Ok(connection)
+}
+
+/// Where the database is, as seen by this connection's transaction.
+pub(crate) fn position(connection: &Connection) -> rusqlite::Result<Position> {
+    let (newest, compacted) = connection
+        .prepare_cached(
+            "SELECT coalesce((SELECT max(revision) FROM log), 0), compacted FROM meta WHERE id = 1",
+        )?
+        .query_row([], |row| Ok((revision(row, 0)?, revision(row, 1)?)))?;
+    Ok(Position {
+        current: newest.max(compacted).max(Revision(1)),
+        compacted,
+    })
+}
+
+/// A revision out of a row.
+pub(crate) fn revision(row: &Row<'_>, column: usize) -> rusqlite::Result<Revision> {
+    Ok(Revision(row.get::<_, i64>(column)?.cast_unsigned()))
+}
+
+/// The engine's error in our words.
+pub(crate) fn classify(path: &Path, action: &'static str, error: rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full {
+            path: path.to_owned(),
+        },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        },
+        _ => StoreError::Engine {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(error),
+        },
+    }
+}
+
+fn flags(access: OpenFlags) -> OpenFlags {
+    access | OpenFlags::SQLITE_OPEN_NO_MUTEX
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    name.into()
+}
+
+fn take_lock(path: &Path) -> Result<File, StoreError> {
+    let lock_path = lock_path(path);
+    let lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_path)
+        .map_err(io_error("open the lock file", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+            path: path.to_owned(),
+            lock: lock_path,
+        }),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &lock_path)(error)),
+    }
+}
+
+fn was_made(lock: &mut File) -> io::Result<bool> {
+    let mut content = Vec::new();
+    lock.take(64).read_to_end(&mut content)?;
+    Ok(content == MADE)
+}
+
+fn mark_made(lock: &mut File) -> io::Result<()> {
+    lock.rewind()?;
+    lock.write_all(MADE)?;
+    lock.sync_all()
+}
+
+/// What the engine itself would not notice, or not in time: a file cut short, or emptied.
+fn check_file(path: &Path, made: bool) -> Result<(), StoreError> {
+    let corrupt = |detail: String| {
+        Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            detail,
+        })
+    };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let length = file.metadata().map_err(io_error("read", path))?.len();
+    // A new database lives in its WAL until the first checkpoint.
+    let wal_length = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |wal| wal.len());
+    if wal_length > 32 {
+        return Ok(());
+    }
+    if length == 0 {
+        return if made {
+            corrupt("the file is empty, though it held a database before".into())
+        } else {
+            Ok(())
+        };
+    }
+    let mut header = [0; 100];
+    if file.read_exact(&mut header).is_err() {
+        return corrupt(format!("the file is cut short at {length} bytes"));
+    }
+    let field = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let page_size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65536,
+        size => u64::from(size),
+    };
+    let expected = u64::from(field(28)) * page_size;
+    let size_is_valid = header.starts_with(b"SQLite format 3\0") && field(24) == field(92);
+    if size_is_valid && length < expected {
+        return corrupt(format!(
+            "the file is cut short: it has {length} of {expected} bytes"
+        ));
+    }
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Values may be secrets: the file, and with it what the engine puts beside it, is the owner's alone.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
+        Ok(_) => {
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
+            File::open(parent)
+                .and_then(|folder| folder.sync_all())
+                .map_err(io_error("sync the folder", parent))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(io_error("make", path)(error)),
+    }
+}
+
+fn check_identity(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |error| classify(path, "read the header", error);
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let format = format_of(connection).map_err(failed)?;
+    let found: i32 = connection
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(failed)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(failed)?;
+    if found != APPLICATION_ID && (found != 0 || format != 0 || tables != 0) {
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    if format > FORMAT {
+        return Err(StoreError::TooNew {
+            path: path.to_owned(),
+            found: format,
+            known: FORMAT,
+        });
+    }
+    Ok(())
+}
+
+fn format_of(connection: &Connection) -> rusqlite::Result<i32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
+    // auto_vacuum counts only before the first table, and before the switch to WAL.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL;
+         PRAGMA cache_size = -4096;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA journal_size_limit = 8388608;
+         PRAGMA wal_autocheckpoint = 0;",
+    )
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |error| match error.kind() {
+        io::ErrorKind::StorageFull => StoreError::Full { path },
+        _ => StoreError::Io {
+            action,
+            path,
+            source: Arc::new(error),
+        },
+    }
+}

@@ -1,0 +1,119 @@
+//! Writing the WAL back into the database. A thread with a connection of its own does it beside the
+//! writer, which never waits for it; only when readers or a steady stream of writes keep the WAL
+//! from starting over does the writer do it itself, so that the WAL stays bounded.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::schema;
+
+/// From so many frames (pages of 4 KiB) on, the WAL is written back,
+const SOFT_FRAMES: u32 = 1000;
+/// again after so many more,
+const AGAIN_FRAMES: u32 = 500;
+/// and at so many (32 MiB) the writer makes it start over.
+const HARD_FRAMES: u32 = 8192;
+/// How long the writer waits for readers then.
+const RESTART_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// Keeps the WAL short.
+pub(super) struct Checkpoints {
+    /// How long the WAL was after the last commit.
+    frames: Arc<AtomicU32>,
+    next_soft: u32,
+    next_hard: u32,
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    pub(super) fn start(path: &Path, writer: &mut Connection) -> rusqlite::Result<Checkpoints> {
+        let frames = Arc::new(AtomicU32::new(0));
+        let seen = frames.clone();
+        writer.wal_hook(Some(
+            move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+                seen.store(pages.unsigned_abs(), Ordering::Relaxed);
+                Ok(())
+            },
+        ))?;
+        let (wake, woken) = sync_channel(1);
+        let path = path.to_owned();
+        let body = move || {
+            let mut connection = None;
+            while woken.recv().is_ok() {
+                if let Err(error) = passive(&path, &mut connection) {
+                    tracing::warn!(path = %path.display(), error = stdx::chain(&error), "a checkpoint failed");
+                    connection = None;
+                }
+            }
+        };
+        // Without this thread the writer's own bound still holds.
+        let thread = thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(body)
+            .ok();
+        Ok(Checkpoints {
+            frames,
+            next_soft: SOFT_FRAMES,
+            next_hard: HARD_FRAMES,
+            wake: Some(wake),
+            thread,
+        })
+    }
+
+    /// Called after each batch, when its writers have been answered.
+    pub(super) fn bound(&mut self, path: &Path, connection: &Connection) {
+        let frames = self.frames.load(Ordering::Relaxed);
+        if frames < SOFT_FRAMES {
+            (self.next_soft, self.next_hard) = (SOFT_FRAMES, HARD_FRAMES);
+            return;
+        }
+        if frames >= self.next_hard {
+            let restarted = connection
+                .busy_timeout(RESTART_TIMEOUT)
+                .and_then(|()| truncate(connection));
+            if let Err(error) = restarted.and(connection.busy_timeout(schema::BUSY_TIMEOUT)) {
+                tracing::warn!(path = %path.display(), error = stdx::chain(&error), "the WAL could not start over");
+            }
+            // When readers were in the way: again after as much as the soft bound.
+            self.next_hard = frames + SOFT_FRAMES;
+        } else if frames >= self.next_soft {
+            self.next_soft = frames + AGAIN_FRAMES;
+            if let Some(wake) = &self.wake {
+                // A full channel means that it is about to run anyway.
+                let _ = wake.try_send(());
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self, path: &Path, connection: &Connection) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's checkpoint thread panicked");
+        }
+        if let Err(error) = truncate(connection) {
+            tracing::warn!(path = %path.display(), error = stdx::chain(&error), "the last checkpoint failed");
+        }
+    }
+}
+
+fn passive(path: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<()> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(schema::open_checkpointer(path)?),
+    };
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Writes everything back and empties the WAL, unless readers are in the way for too long.
+fn truncate(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
