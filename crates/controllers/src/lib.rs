@@ -1,0 +1,62 @@
+//! The controllers: one file each, observe → plan → execute.
+//!
+//! Invariants: controllers meet only through API objects; a plan is a pure function of what was
+//! observed; every write is conditional on what was read; nothing polls.
+
+mod claim;
+mod collections;
+mod context;
+mod cronjob;
+mod daemonset;
+mod deployment;
+mod endpoints;
+mod expectations;
+mod garbage;
+mod job;
+mod namespace;
+mod node;
+mod podgc;
+mod pods;
+mod replicaset;
+mod revisions;
+mod serviceaccount;
+mod statefulset;
+mod write;
+
+use client::{Client, Informers};
+use collections::Collections;
+use context::Context;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What the controllers are told about the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The cluster's CA certificate, published in every namespace as `kube-root-ca.crt`.
+    pub ca_pem: String,
+}
+
+/// Runs every controller until `drain` is cancelled.
+pub async fn run(client: Client, informers: Informers, options: Options, drain: CancellationToken) {
+    let context = Context::new(client, informers, drain);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(replicaset::run(context.clone()));
+    tasks.spawn(deployment::run(context.clone()));
+    tasks.spawn(endpoints::run(context.clone()));
+    tasks.spawn(serviceaccount::run(context.clone(), options.ca_pem));
+    tasks.spawn(node::run_health(context.clone()));
+    tasks.spawn(node::run_eviction(context.clone()));
+    tasks.spawn(podgc::run(context.clone()));
+    tasks.spawn(cronjob::run(context.clone()));
+    tasks.spawn(statefulset::run(context.clone()));
+    tasks.spawn(daemonset::run(context.clone()));
+    tasks.spawn(job::run(context.clone()));
+    let collections = Collections::new(&context);
+    tasks.spawn(namespace::run(context.clone(), collections.clone()));
+    tasks.spawn(garbage::run(context.clone(), collections));
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(panic) = ended {
+            tracing::error!(error = %panic, "a controller has died");
+        }
+    }
+}
