@@ -1,0 +1,213 @@
+//! Authentication of a request by client certificate or bearer token.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use jiff::Timestamp;
+use pki::TokenError;
+use serde::Deserialize as _;
+use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::claims::{Claims, ClaimsError};
+use super::live::LiveLookup;
+use super::user::{AUTHENTICATED, User};
+use crate::config::PeerCertificate;
+
+/// How many tokens are remembered as well signed.
+const REMEMBERED: usize = 1024;
+/// What browsers put a token into, who cannot set headers on a WebSocket.
+const SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Why a presented credential is refused (the request gets 401).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthnError {
+    /// The client certificate cannot be read, is out of its time, or names nobody.
+    #[error("the client certificate {fault}")]
+    Certificate {
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// The bearer token is not one of ours.
+    #[error("invalid bearer token")]
+    Token(#[source] TokenError),
+    /// The bearer token is signed by us, but is no service account token of this issuer.
+    #[error("invalid bearer token: not a service account token of this issuer")]
+    Foreign,
+    /// The bearer token is for others.
+    #[error(
+        "invalid bearer token: token audiences {found:?} is invalid for the target audiences {wanted:?}"
+    )]
+    Audience {
+        /// For whom it is.
+        found: Vec<String>,
+        /// For whom it should be.
+        wanted: Vec<String>,
+    },
+    /// The bearer token has ended, or what it is bound to is gone.
+    #[error("invalid bearer token: {0}")]
+    Claims(#[from] ClaimsError),
+}
+
+/// Turns credentials into a [`User`].
+pub struct Authenticator {
+    lookup: Arc<dyn LiveLookup>,
+    tokens: Arc<pki::TokenKeys>,
+    issuer: String,
+    audiences: Vec<String>,
+    /// Tokens whose signature was checked, by their digest: the rest is checked each time.
+    signed: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+}
+
+impl Authenticator {
+    /// An authenticator for service account tokens signed by `tokens`, and client certificates.
+    /// Without audiences those of the API server are its issuer.
+    pub fn new(
+        lookup: Arc<dyn LiveLookup>,
+        tokens: Arc<pki::TokenKeys>,
+        issuer: String,
+        mut audiences: Vec<String>,
+    ) -> Self {
+        if audiences.is_empty() {
+            audiences.push(issuer.clone());
+        }
+        Self {
+            lookup,
+            tokens,
+            issuer,
+            audiences,
+            signed: Mutex::default(),
+        }
+    }
+
+    /// The audiences of this API server.
+    pub fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
+    /// The caller: `Ok(None)` when no credentials were presented, `Err` when they are wrong. A
+    /// client certificate comes before a token.
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&PeerCertificate>,
+    ) -> Result<Option<User>, AuthnError> {
+        let now = Timestamp::now();
+        if let Some(PeerCertificate(der)) = peer {
+            return certificate_user(der, now).map(Some);
+        }
+        match bearer(headers) {
+            None => Ok(None),
+            Some(token) => Ok(Some(self.token_user(&token, &self.audiences, now)?.0)),
+        }
+    }
+
+    /// The user that a token stands for, and for which of the `wanted` audiences.
+    ///
+    /// # Errors
+    /// Any but [`AuthnError::Certificate`].
+    pub fn token_user(
+        &self,
+        token: &str,
+        wanted: &[String],
+        now: Timestamp,
+    ) -> Result<(User, Vec<String>), AuthnError> {
+        let claims = self.claims(token)?;
+        let audiences: Vec<String> = wanted
+            .iter()
+            .filter(|audience| claims.aud.contains(audience))
+            .cloned()
+            .collect();
+        if audiences.is_empty() {
+            let (found, wanted) = (claims.aud.clone(), wanted.to_vec());
+            return Err(AuthnError::Audience { found, wanted });
+        }
+        Ok((claims.check(&*self.lookup, now)?, audiences))
+    }
+
+    fn claims(&self, token: &str) -> Result<Arc<Claims>, AuthnError> {
+        let key: [u8; 32] = Sha256::digest(token).into();
+        let signed = || self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claims) = signed().get(&key) {
+            return Ok(claims.clone());
+        }
+        let value = self.tokens.verify(token).map_err(AuthnError::Token)?;
+        let claims = Claims::deserialize(value).map_err(|_other| AuthnError::Foreign)?;
+        let account = &claims.bound;
+        let name =
+            super::user::service_account_name(&account.namespace, &account.serviceaccount.name);
+        if claims.iss != self.issuer || claims.sub != name {
+            return Err(AuthnError::Foreign);
+        }
+        let claims = Arc::new(claims);
+        let mut signed = signed();
+        if signed.len() >= REMEMBERED {
+            signed.clear();
+        }
+        signed.insert(key, claims.clone());
+        Ok(claims)
+    }
+}
+
+/// The user of a client certificate that the TLS handshake has verified: the common name, with the
+/// organizations as groups.
+fn certificate_user(der: &[u8], now: Timestamp) -> Result<User, AuthnError> {
+    let fault = |fault| AuthnError::Certificate { fault };
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| fault("cannot be read"))?;
+    // A connection may outlive the certificate that it was made with.
+    let validity = certificate.validity();
+    let now = now.as_second();
+    if now < validity.not_before.timestamp() || now > validity.not_after.timestamp() {
+        return Err(fault("has expired or is not yet valid"));
+    }
+    let subject = certificate.subject();
+    let name = subject
+        .iter_common_name()
+        .filter_map(|name| name.as_str().ok())
+        .last();
+    let name = name
+        .filter(|name| !name.is_empty())
+        .ok_or(fault("has no common name"))?;
+    let organizations = subject
+        .iter_organization()
+        .filter_map(|name| name.as_str().ok());
+    let mut groups: Vec<String> = organizations.map(str::to_owned).collect();
+    if !groups.iter().any(|group| group == AUTHENTICATED) {
+        groups.push(AUTHENTICATED.to_owned());
+    }
+    let id = format!("X509SHA256={}", hex::encode(Sha256::digest(der)));
+    let extra = [(
+        "authentication.kubernetes.io/credential-id".to_owned(),
+        vec![id],
+    )];
+    Ok(User {
+        name: name.to_owned(),
+        uid: String::new(),
+        groups,
+        extra: extra.into(),
+    })
+}
+
+/// The bearer token of a request, from its header or a WebSocket's subprotocols.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+        let token = token.split(' ').next().unwrap_or_default();
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+            .then(|| token.to_owned());
+    }
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offered = offered
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','));
+    let encoded = offered.find_map(|protocol| protocol.trim().strip_prefix(SUBPROTOCOL))?;
+    String::from_utf8(BASE64.decode(encoded.trim_end_matches('=')).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests;

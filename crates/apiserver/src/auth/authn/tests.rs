@@ -1,0 +1,145 @@
+//! Tests of `authn`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use pki::{Authority, Leaf, TokenKeys, Usage};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde_json::json;
+
+use super::super::testing::World;
+use super::super::token::Issuer;
+use super::super::{live, review};
+use super::*;
+
+fn headers(name: http::HeaderName, value: &str) -> HeaderMap {
+    HeaderMap::from_iter([(name, value.parse().unwrap())])
+}
+
+#[tokio::test]
+async fn credentials_become_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "robot", "namespace": "dev", "uid": "u-1"},
+    });
+    let world = World::new(std::slice::from_ref(&account)).await;
+    let keys = Arc::new(TokenKeys::load_or_create(&folder.path().join("sa.key")).unwrap());
+    let lookup: Arc<dyn live::LiveLookup> = world.cache.clone();
+    let authenticator = Authenticator::new(lookup, keys.clone(), "https://api".into(), Vec::new());
+    let issue = |issuer: &str, audiences: &[&str]| {
+        let audiences: Vec<String> = audiences
+            .iter()
+            .map(|&audience| audience.to_owned())
+            .collect();
+        let issuer = Issuer {
+            keys: &keys,
+            issuer,
+            audiences: &audiences,
+            lookup: &*world.cache,
+        };
+        let answer = issuer
+            .issue("dev", "robot", json!({"spec": {}}), Timestamp::now())
+            .unwrap();
+        answer["status"]["token"].as_str().unwrap().to_owned()
+    };
+    let good = issue("https://api", &["https://api", "vault"]);
+    let with = |token: &str| headers(AUTHORIZATION, &format!("Bearer {token}"));
+    let name = |headers: &HeaderMap| {
+        authenticator
+            .authenticate(headers, None)
+            .map(|user| user.map(|user| user.name))
+    };
+    let robot = Ok(Some("system:serviceaccount:dev:robot".to_owned()));
+
+    assert_eq!(name(&HeaderMap::new()), Ok(None));
+    assert_eq!(name(&headers(AUTHORIZATION, "Basic eDp5")), Ok(None));
+    assert_eq!(name(&with(&good)), robot);
+    assert_eq!(
+        name(&headers(AUTHORIZATION, &format!("bearer {good}"))),
+        robot
+    );
+    let offered = format!("v5.channel.k8s.io, {SUBPROTOCOL}{}", BASE64.encode(&good));
+    assert_eq!(name(&headers(SEC_WEBSOCKET_PROTOCOL, &offered)), robot);
+    assert_eq!(
+        name(&with("rubbish")),
+        Err(AuthnError::Token(TokenError::Malformed))
+    );
+    assert_eq!(
+        name(&with(&issue("https://other", &["https://api"]))),
+        Err(AuthnError::Foreign)
+    );
+    let stranger = keys.sign(&json!({"iss": "https://api", "aud": ["https://api"], "sub": "root"}));
+    assert_eq!(name(&with(&stranger.unwrap())), Err(AuthnError::Foreign));
+    let audience = name(&with(&issue("https://api", &["vault"])));
+    assert!(
+        matches!(audience, Err(AuthnError::Audience { .. })),
+        "{audience:?}"
+    );
+
+    let post = |spec| json!({"kind": "TokenReview", "spec": spec});
+    let vault = review::token(
+        &authenticator,
+        post(json!({"token": good, "audiences": ["x", "vault"]})),
+    );
+    let status = vault.unwrap()["status"].take();
+    assert_eq!(
+        (&status["authenticated"], &status["audiences"]),
+        (&json!(true), &json!(["vault"]))
+    );
+    assert_eq!(status["user"]["uid"], "u-1");
+    let bad = review::token(&authenticator, post(json!({"token": "x.y.z"}))).unwrap();
+    assert_eq!(bad["status"].get("authenticated"), None);
+    assert!(bad["status"]["error"].is_string());
+    assert!(review::token(&authenticator, post(json!({}))).is_err());
+
+    // The signature is remembered, the account is not.
+    world.delete(&account).await;
+    assert!(matches!(
+        name(&with(&good)),
+        Err(AuthnError::Claims(ClaimsError::NoAccount { .. }))
+    ));
+
+    let authority = Authority::load_or_create(folder.path()).unwrap();
+    let leaf = |common_name: &str, secs| Leaf {
+        common_name: common_name.to_owned(),
+        organizations: vec!["crew".into(), "system:masters".into()],
+        sans: Vec::new(),
+        usage: Usage::Client,
+        lifetime: std::time::Duration::from_secs(secs),
+    };
+    let peer = |leaf: &Leaf| {
+        let pem = authority.issue(leaf).unwrap().cert_pem;
+        PeerCertificate(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+    };
+    let certificate = peer(&leaf("jane", 60));
+    let user = authenticator
+        .authenticate(&with("rubbish"), Some(&certificate))
+        .unwrap()
+        .unwrap();
+    assert_eq!(user.name, "jane");
+    assert_eq!(
+        user.groups,
+        ["crew", "system:masters", "system:authenticated"]
+    );
+    let id = &user.extra["authentication.kubernetes.io/credential-id"][0];
+    assert_eq!(id.strip_prefix("X509SHA256=").unwrap().len(), 64);
+    let nobody = authenticator.authenticate(&HeaderMap::new(), Some(&peer(&leaf("", 60))));
+    assert_eq!(
+        nobody,
+        Err(AuthnError::Certificate {
+            fault: "has no common name"
+        })
+    );
+    let later = Timestamp::now() + jiff::SignedDuration::from_secs(61);
+    assert!(
+        certificate_user(&certificate.0, later).is_err(),
+        "outlived by its connection"
+    );
+    let rubbish = PeerCertificate(CertificateDer::from(vec![0x30, 0x03]));
+    assert!(
+        authenticator
+            .authenticate(&HeaderMap::new(), Some(&rubbish))
+            .is_err()
+    );
+}

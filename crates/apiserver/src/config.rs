@@ -1,0 +1,54 @@
+//! What the binary hands to the API server, and the seam to the nodes.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
+use store::Store;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+/// A byte stream to a node's kubelet API.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// How the server reaches a node's kubelet API; HTTP/1.1 is spoken over the stream.
+pub trait NodeDialer: Send + Sync {
+    /// Opens a fresh stream to the kubelet API of the node of this name.
+    fn dial(&self, node: &str) -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>>;
+}
+
+/// The verified client certificate of a connection, as a request extension.
+#[derive(Clone, Debug)]
+pub struct PeerCertificate(pub CertificateDer<'static>);
+
+/// Everything that [`ApiServer::start`](crate::ApiServer::start) needs.
+pub struct Config {
+    /// Where objects are kept.
+    pub store: Store,
+    /// Signs and verifies service account tokens.
+    pub tokens: Arc<pki::TokenKeys>,
+    /// The cluster's CA certificate(s), PEM.
+    pub ca_pem: String,
+    /// Addresses for Services; the first one is `default/kubernetes`.
+    pub service_cidr: IpNet,
+    /// Ports for Services of type NodePort.
+    pub node_ports: RangeInclusive<u16>,
+    /// The issuer of service account tokens, such as
+    /// `https://kubernetes.default.svc.cluster.local`.
+    pub issuer: String,
+    /// Audiences that identify this API server in tokens; the issuer when empty.
+    pub audiences: Vec<String>,
+    /// The address at which pods reach this server (the endpoint of `default/kubernetes`).
+    pub advertise: SocketAddr,
+    /// How to reach the nodes.
+    pub dialer: Arc<dyn NodeDialer>,
+    /// Whether requests without credentials run as `system:anonymous` (else 401), health and
+    /// version paths apart.
+    pub anonymous: bool,
+    /// Cancelled when the process shuts down: ends watches and connections.
+    pub drain: CancellationToken,
+}

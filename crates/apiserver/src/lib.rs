@@ -1,0 +1,36 @@
+//! The Kubernetes API server of Knarr: one generic pipeline over a table of resources.
+//!
+//! Invariants:
+//! - this crate is the only user of `store`;
+//! - the bytes in the cache are the bytes on the wire: an object is encoded once, when written;
+//! - what is special about a kind lives in `hooks/`, never in the pipeline;
+//! - a write returns only after the cache has applied it (read your writes).
+
+mod alloc;
+pub mod auth;
+mod bootstrap;
+pub mod cache;
+mod codec;
+mod config;
+mod error;
+mod hooks;
+mod housekeeping;
+mod http;
+mod impersonate;
+mod metrics;
+mod negotiate;
+mod nonresource;
+mod pipeline;
+mod proxy;
+mod query;
+mod route;
+mod server;
+mod state;
+mod storage;
+mod subresource;
+
+pub use crate::auth::user::User;
+pub use crate::config::{Config, NodeDialer, PeerCertificate, Stream};
+pub use crate::error::StartError;
+pub use crate::http::{Body, BoxError, empty_body, full_body};
+pub use crate::server::ApiServer;

@@ -1,0 +1,173 @@
+//! What `/metrics` shows, in Prometheus' text format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::resource::Resource;
+
+/// Bounds of the latency histogram, in seconds.
+const BUCKETS: &[f64] = &[
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 15.0, 20.0, 30.0, 45.0, 60.0,
+];
+
+/// What a request is counted by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Labels {
+    pub(crate) verb: &'static str,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) scope: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct Latency {
+    buckets: Vec<u64>,
+    count: u64,
+    sum_secs: f64,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: BTreeMap<(Labels, u16), u64>,
+    latencies: BTreeMap<Labels, Latency>,
+    watches: BTreeMap<(String, String), Arc<AtomicI64>>,
+}
+
+/// The counters of this server.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    counts: Mutex<Counts>,
+    inflight: AtomicI64,
+}
+
+/// Counts a watch while it lives.
+pub(crate) struct WatchGuard(Arc<AtomicI64>);
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a finished request; a watch or an upgraded one has no latency.
+    pub(crate) fn finished(&self, labels: Labels, code: u16, took: Duration) {
+        let long = matches!(labels.verb, "WATCH" | "CONNECT");
+        let mut counts = self.lock();
+        if !long {
+            let latency = counts.latencies.entry(labels.clone()).or_default();
+            latency.buckets.resize(BUCKETS.len(), 0);
+            let secs = took.as_secs_f64();
+            for (bound, bucket) in BUCKETS.iter().zip(&mut latency.buckets) {
+                if secs <= *bound {
+                    *bucket += 1;
+                }
+            }
+            latency.count += 1;
+            latency.sum_secs += secs;
+        }
+        *counts.requests.entry((labels, code)).or_default() += 1;
+    }
+
+    pub(crate) fn inflight(&self, change: i64) {
+        self.inflight.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// Counts a watch until the guard is dropped.
+    pub(crate) fn watch_started(&self, resource: &Resource) -> WatchGuard {
+        let key = (resource.group.to_owned(), resource.plural.to_owned());
+        let count = self.lock().watches.entry(key).or_default().clone();
+        count.fetch_add(1, Ordering::Relaxed);
+        WatchGuard(count)
+    }
+
+    /// The text; `objects` are the numbers of stored objects by `group/plural`.
+    pub(crate) fn render(&self, objects: &[(String, usize)]) -> String {
+        let mut out = String::new();
+        let counts = self.lock();
+        head(
+            &mut out,
+            "apiserver_request_total",
+            "counter",
+            "Counter of apiserver requests.",
+        );
+        for ((labels, code), count) in &counts.requests {
+            let _ = writeln!(
+                out,
+                "apiserver_request_total{{code=\"{code}\",component=\"apiserver\",dry_run=\"\",{}}} {count}",
+                names(labels)
+            );
+        }
+        let name = "apiserver_request_duration_seconds";
+        head(
+            &mut out,
+            name,
+            "histogram",
+            "Response latency distribution in seconds.",
+        );
+        for (labels, latency) in &counts.latencies {
+            let labels = format!("component=\"apiserver\",dry_run=\"\",{}", names(labels));
+            for (bound, count) in BUCKETS.iter().zip(&latency.buckets) {
+                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+            }
+            let _ = writeln!(
+                out,
+                "{name}_bucket{{{labels},le=\"+Inf\"}} {}",
+                latency.count
+            );
+            let _ = writeln!(out, "{name}_sum{{{labels}}} {}", latency.sum_secs);
+            let _ = writeln!(out, "{name}_count{{{labels}}} {}", latency.count);
+        }
+        let name = "apiserver_longrunning_requests";
+        head(&mut out, name, "gauge", "Number of watches that are open.");
+        for ((group, resource), count) in &counts.watches {
+            let count = count.load(Ordering::Relaxed);
+            let _ = writeln!(
+                out,
+                "{name}{{component=\"apiserver\",group=\"{group}\",resource=\"{resource}\",verb=\"WATCH\"}} {count}"
+            );
+        }
+        let name = "apiserver_current_inflight_requests";
+        head(
+            &mut out,
+            name,
+            "gauge",
+            "Requests being served, watches apart.",
+        );
+        let _ = writeln!(out, "{name} {}", self.inflight.load(Ordering::Relaxed));
+        let name = "apiserver_storage_objects";
+        head(&mut out, name, "gauge", "Number of stored objects by kind.");
+        for (resource, count) in objects {
+            let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {count}");
+        }
+        out
+    }
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn names(labels: &Labels) -> String {
+    let Labels {
+        verb,
+        group,
+        version,
+        resource,
+        subresource,
+        scope,
+    } = labels;
+    format!(
+        "group=\"{group}\",resource=\"{resource}\",scope=\"{scope}\",subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\""
+    )
+}

@@ -1,0 +1,78 @@
+//! Documents that are built once and handed out as bytes: discovery and OpenAPI.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use serde_json::Value;
+use sha2::{Digest as _, Sha512};
+
+/// A document and its entity tag.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub(crate) bytes: Bytes,
+    pub(crate) tag: String,
+}
+
+impl Document {
+    fn new(value: &Value) -> Self {
+        let bytes = Bytes::from(value.to_string());
+        let tag = hex::encode_upper(Sha512::digest(&bytes));
+        Self { bytes, tag }
+    }
+}
+
+/// The documents, each made when it is first asked for.
+#[derive(Default)]
+pub(crate) struct Documents {
+    aggregated: OnceLock<Document>,
+    aggregated_core: OnceLock<Document>,
+    groups: OnceLock<Document>,
+    openapi_v2: OnceLock<Document>,
+    openapi_v3: OnceLock<Document>,
+    by_path: Mutex<HashMap<String, Document>>,
+}
+
+impl Documents {
+    pub(crate) fn aggregated(&self) -> Document {
+        self.aggregated
+            .get_or_init(|| Document::new(&api::discovery::aggregated_v2()))
+            .clone()
+    }
+
+    pub(crate) fn aggregated_core(&self) -> Document {
+        self.aggregated_core
+            .get_or_init(|| Document::new(&api::discovery::aggregated_v2_core()))
+            .clone()
+    }
+
+    pub(crate) fn groups(&self) -> Document {
+        self.groups
+            .get_or_init(|| Document::new(&api::discovery::api_group_list()))
+            .clone()
+    }
+
+    pub(crate) fn openapi_v2(&self) -> Document {
+        self.openapi_v2
+            .get_or_init(|| Document::new(&api::openapi::v2()))
+            .clone()
+    }
+
+    pub(crate) fn openapi_v3(&self) -> Document {
+        self.openapi_v3
+            .get_or_init(|| Document::new(&api::openapi::v3_index()))
+            .clone()
+    }
+
+    /// A document of one group (version); `make` says whether there is one. Only paths that exist
+    /// are remembered.
+    pub(crate) fn at(&self, path: &str, make: impl FnOnce() -> Option<Value>) -> Option<Document> {
+        let lock = || self.by_path.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(path) {
+            return Some(known.clone());
+        }
+        let made = make().map(|value| Document::new(&value))?;
+        lock().insert(path.to_owned(), made.clone());
+        Some(made)
+    }
+}

@@ -1,0 +1,228 @@
+//! Paths that are no resources: health, version, metrics, discovery, OpenAPI, token keys.
+
+pub(crate) mod documents;
+mod health;
+
+use std::sync::Arc;
+
+use api::status::ApiError;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::{Value, json};
+
+use self::documents::Document;
+use crate::http::{Body, json as json_response, respond, text};
+use crate::negotiate::{self, Clause};
+use crate::query::Query;
+use crate::state::State;
+
+/// The version of Kubernetes whose behaviour this is.
+const GIT_VERSION: &str = concat!("v1.36.2+knarr", env!("CARGO_PKG_VERSION"));
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Paths that everybody may read, even where anonymous requests are off.
+pub(crate) fn is_public(path: &str) -> bool {
+    let below =
+        |root: &str| path == root || path.strip_prefix(root).is_some_and(|r| r.starts_with('/'));
+    below("/healthz")
+        || below("/livez")
+        || below("/readyz")
+        || path == "/version"
+        || path == "/version/"
+}
+
+/// Serves a path.
+pub(crate) fn serve(
+    state: &Arc<State>,
+    method: &Method,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    if let Some(answer) = health::serve(state, path, query) {
+        return answer;
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return crate::http::error(&ApiError::method_not_allowed());
+    }
+    let trimmed = path.trim_end_matches('/');
+    match trimmed {
+        "" => json_response(StatusCode::OK, &json!({"paths": paths()})),
+        "/version" => json_response(StatusCode::OK, &version()),
+        "/metrics" => metrics(state),
+        "/api" | "/apis" => discovery(state, trimmed, headers),
+        "/openapi/v2" => openapi_v2(state, headers),
+        "/openapi/v3" => document(&state.documents.openapi_v3(), "application/json", headers),
+        "/.well-known/openid-configuration" => json_response(StatusCode::OK, &openid(state)),
+        "/openid/v1/jwks" => respond(
+            StatusCode::OK,
+            "application/jwk-set+json",
+            state.tokens.jwks().to_string(),
+        ),
+        _ => other(state, trimmed, query, headers),
+    }
+}
+
+fn other(state: &State, path: &str, query: &Query, headers: &HeaderMap) -> Response<Body> {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    let found = state.documents.at(path, || match segments.as_slice() {
+        ["api", version] => api::discovery::resource_list("", version),
+        ["apis", group] => api::discovery::api_group(group),
+        ["apis", group, version] => api::discovery::resource_list(group, version),
+        ["openapi", "v3", "api", version] => api::openapi::v3("", version),
+        ["openapi", "v3", "apis", group, version] => api::openapi::v3(group, version),
+        _ => None,
+    });
+    match found {
+        Some(found) => {
+            let mut answer = document(&found, "application/json", headers);
+            // A document that is asked for by its hash never changes.
+            if query.text("hash").is_some() {
+                let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+                answer.headers_mut().insert(header::CACHE_CONTROL, forever);
+            }
+            answer
+        }
+        None => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
+}
+
+/// A document, or 304 when the client has it.
+fn document(found: &Document, content_type: &'static str, headers: &HeaderMap) -> Response<Body> {
+    let tag = format!("\"{}\"", found.tag);
+    let known = headers
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim() == tag);
+    let mut answer = if known {
+        let mut answer = Response::new(crate::http::empty_body());
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        answer
+    } else {
+        respond(StatusCode::OK, content_type, found.bytes.clone())
+    };
+    answer
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        answer.headers_mut().insert(header::ETAG, tag);
+    }
+    answer
+}
+
+/// `/api` and `/apis`, aggregated where the client takes that.
+fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
+    let wants = |clause: &Clause<'_>| {
+        clause.param("as") == Some("APIGroupDiscoveryList")
+            && clause.param("g") == Some("apidiscovery.k8s.io")
+            && clause.param("v") == Some("v2")
+    };
+    for clause in negotiate::clauses(headers) {
+        match clause.media {
+            "application/json" if wants(&clause) => {
+                let found = match path {
+                    "/api" => state.documents.aggregated_core(),
+                    _ => state.documents.aggregated(),
+                };
+                return document(&found, AGGREGATED, headers);
+            }
+            "application/json" | "*/*" | "application/*" if clause.param("as").is_none() => break,
+            _ => {}
+        }
+    }
+    match path {
+        "/api" => {
+            let address = state.advertise.to_string();
+            json_response(StatusCode::OK, &api::discovery::api_versions(&address))
+        }
+        _ => document(&state.documents.groups(), "application/json", headers),
+    }
+}
+
+fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
+    let clauses = negotiate::clauses(headers);
+    let takes_json = clauses.is_empty()
+        || clauses
+            .iter()
+            .any(|c| matches!(c.media, "application/json" | "*/*" | "application/*"));
+    if takes_json {
+        document(&state.documents.openapi_v2(), "application/json", headers)
+    } else {
+        crate::http::error(&ApiError::not_acceptable(&["application/json"]))
+    }
+}
+
+fn metrics(state: &State) -> Response<Body> {
+    let mut objects: Vec<(String, usize)> = state
+        .cache
+        .kinds()
+        .iter()
+        .map(|kind| {
+            let name = if kind.group.is_empty() {
+                kind.plural.clone()
+            } else {
+                format!("{}.{}", kind.plural, kind.group)
+            };
+            (name, kind.len())
+        })
+        .collect();
+    objects.sort();
+    let body = state.metrics.render(&objects);
+    respond(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        body,
+    )
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
+        "goVersion": "", "compiler": "rustc", "platform": platform(),
+    })
+}
+
+fn platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}/{arch}", std::env::consts::OS)
+}
+
+fn openid(state: &State) -> Value {
+    json!({
+        "issuer": state.issuer,
+        "jwks_uri": format!("https://{}/openid/v1/jwks", state.advertise),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
+}
+
+fn paths() -> Vec<String> {
+    let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
+    for resource in api::resource::all().iter().filter(|r| !r.group.is_empty()) {
+        paths.push(format!("/apis/{}", resource.group));
+        paths.push(format!("/apis/{}", resource.api_version));
+    }
+    let fixed = [
+        "/.well-known/openid-configuration",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
+    paths.extend(fixed.into_iter().map(str::to_owned));
+    paths.sort();
+    paths.dedup();
+    paths
+}

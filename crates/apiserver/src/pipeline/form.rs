@@ -1,0 +1,290 @@
+//! The form in which objects leave: as stored (shared bytes), in another version, as a Table, as
+//! metadata only; JSON or YAML.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use api::resource::Resource;
+use api::status::ApiError;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::cache::{EventType, Object, frame};
+use crate::http::{Body, respond, stream_body, with_body};
+use crate::negotiate::{Accepted, Shape, Syntax};
+use crate::query::Query;
+
+/// How large an answer may be to be sent in one piece.
+const ONE_PIECE_BYTES: usize = 1 << 20;
+/// How large the pieces of a streamed list are.
+const PIECE_BYTES: usize = 128 << 10;
+
+/// What a Table's rows carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+/// A form for the objects of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Form {
+    resource: &'static Resource,
+    accepted: Accepted,
+    include: Include,
+    converted: bool,
+    heading_sent: bool,
+}
+
+/// `metadata` of a list.
+#[derive(Debug, Default)]
+pub(crate) struct ListMeta {
+    pub(crate) revision: u64,
+    pub(crate) token: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+impl ListMeta {
+    fn value(&self) -> Value {
+        let mut value = json!({"resourceVersion": self.revision.to_string()});
+        if let Some(token) = &self.token {
+            value["continue"] = token.as_str().into();
+        }
+        if let Some(remaining) = self.remaining {
+            value["remainingItemCount"] = remaining.into();
+        }
+        value
+    }
+}
+
+impl Form {
+    pub(crate) fn new(
+        resource: &'static Resource,
+        accepted: Accepted,
+        query: &Query,
+    ) -> Result<Self, ApiError> {
+        let include = match query.text("includeObject") {
+            None | Some("Metadata") => Include::Metadata,
+            Some("None") => Include::None,
+            Some("Object") => Include::Object,
+            Some(other) => {
+                return Err(ApiError::bad_request(format!(
+                    "includeObject: Unsupported value: {other:?}: supported values: \"None\", \"Metadata\", \"Object\""
+                )));
+            }
+        };
+        let converted = resource.api_version != resource.storage().api_version;
+        Ok(Self {
+            resource,
+            accepted,
+            include,
+            converted,
+            heading_sent: false,
+        })
+    }
+
+    /// The resource as it was asked for.
+    pub(crate) fn resource(&self) -> &'static Resource {
+        self.resource
+    }
+
+    /// An object, in the version that was asked for.
+    fn value(&self, object: &Object) -> Value {
+        let mut value = object.value();
+        if self.converted {
+            api::convert::convert(self.resource.storage(), self.resource, &mut value);
+        }
+        value
+    }
+
+    fn object_json<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
+        if self.converted {
+            Cow::Owned(self.value(object).to_string().into_bytes())
+        } else {
+            Cow::Borrowed(object.json())
+        }
+    }
+
+    fn metadata_json(object: &Object) -> Vec<u8> {
+        let mut out =
+            b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":"
+                .to_vec();
+        out.extend_from_slice(object.metadata_json());
+        out.push(b'}');
+        out
+    }
+
+    fn row(&self, object: &Object, now: Timestamp) -> Vec<u8> {
+        let value = self.value(object);
+        let cells = Value::Array(api::table::cells(self.resource, &value, now));
+        let mut out = format!("{{\"cells\":{cells}").into_bytes();
+        match self.include {
+            Include::None => {}
+            Include::Metadata => {
+                out.extend_from_slice(b",\"object\":");
+                out.extend_from_slice(&Self::metadata_json(object));
+            }
+            Include::Object => {
+                out.extend_from_slice(b",\"object\":");
+                out.extend_from_slice(&self.object_json(object));
+            }
+        }
+        out.push(b'}');
+        out
+    }
+
+    fn table(&self, metadata: &Value, heading: bool, objects: &[&Object]) -> Vec<u8> {
+        let columns = if heading {
+            api::table::column_definitions(self.resource)
+        } else {
+            Value::Array(Vec::new())
+        };
+        let now = Timestamp::now();
+        let mut out = format!(
+            "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":["
+        )
+        .into_bytes();
+        for (i, object) in objects.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(&self.row(object, now));
+        }
+        out.extend_from_slice(b"]}");
+        out
+    }
+
+    /// One object as JSON in this form.
+    fn one<'a>(&self, object: &'a Object, heading: bool) -> Cow<'a, [u8]> {
+        match self.accepted.shape {
+            Shape::Object => self.object_json(object),
+            Shape::Metadata => Cow::Owned(Self::metadata_json(object)),
+            Shape::Table => {
+                let metadata = json!({"resourceVersion": object.revision.to_string()});
+                Cow::Owned(self.table(&metadata, heading, &[object]))
+            }
+        }
+    }
+
+    /// A watch frame.
+    pub(crate) fn frame(&mut self, event: EventType, object: &Object) -> Bytes {
+        if self.accepted.shape == Shape::Object && !self.converted {
+            return object.frame(event);
+        }
+        let heading = !std::mem::replace(&mut self.heading_sent, true);
+        frame(event, &self.one(object, heading))
+    }
+
+    /// The object of a bookmark in this form.
+    pub(crate) fn bookmark(&self, object: Value) -> Value {
+        match self.accepted.shape {
+            Shape::Object => object,
+            Shape::Metadata => json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": object["metadata"],
+            }),
+            Shape::Table => json!({
+                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"resourceVersion": object["metadata"]["resourceVersion"]},
+                "columnDefinitions": [],
+                "rows": [{"cells": [], "object": object}],
+            }),
+        }
+    }
+
+    /// An answer of one object.
+    pub(crate) fn object(&self, status: StatusCode, object: &Object) -> Response<Body> {
+        let raw = self.accepted.shape == Shape::Object && !self.converted;
+        if raw && self.accepted.syntax == Syntax::Json {
+            return respond(status, Syntax::Json.content_type(), object.bytes());
+        }
+        self.encoded(status, self.one(object, true).into_owned())
+    }
+
+    /// JSON in the syntax that was asked for.
+    fn encoded(&self, status: StatusCode, json: Vec<u8>) -> Response<Body> {
+        match self.accepted.syntax {
+            Syntax::Json => respond(status, Syntax::Json.content_type(), json),
+            Syntax::Yaml => {
+                let value: Value = serde_json::from_slice(&json).unwrap_or_default();
+                respond(
+                    status,
+                    Syntax::Yaml.content_type(),
+                    crate::pipeline::yaml::write(&value),
+                )
+            }
+        }
+    }
+
+    /// An answer of a list.
+    pub(crate) fn list(&self, objects: Vec<Arc<Object>>, meta: &ListMeta) -> Response<Body> {
+        if self.accepted.shape == Shape::Table {
+            let borrowed: Vec<&Object> = objects.iter().map(AsRef::as_ref).collect();
+            return self.encoded(StatusCode::OK, self.table(&meta.value(), true, &borrowed));
+        }
+        let (kind, version) = match self.accepted.shape {
+            Shape::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
+            _ => (self.resource.list_kind, self.resource.api_version),
+        };
+        let head = format!(
+            "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{},\"items\":[",
+            meta.value()
+        );
+        let size: usize = objects.iter().map(|o| o.json().len() + 1).sum();
+        if size <= ONE_PIECE_BYTES || self.accepted.syntax == Syntax::Yaml {
+            let mut out = Vec::with_capacity(head.len() + size + 2);
+            out.extend_from_slice(head.as_bytes());
+            for (i, object) in objects.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&self.one(object, false));
+            }
+            out.extend_from_slice(b"]}");
+            return self.encoded(StatusCode::OK, out);
+        }
+        let body = stream_body(futures::stream::iter(Pieces {
+            form: self.clone(),
+            head: Some(head),
+            objects: objects.into_iter(),
+            first: true,
+        }));
+        with_body(StatusCode::OK, Syntax::Json.content_type(), body)
+    }
+}
+
+/// A large list in pieces; only the piece at hand is copied.
+struct Pieces {
+    form: Form,
+    head: Option<String>,
+    objects: std::vec::IntoIter<Arc<Object>>,
+    first: bool,
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let mut out = match self.head.take() {
+            Some(head) => head.into_bytes(),
+            None if self.objects.as_slice().is_empty() => return None,
+            None => Vec::with_capacity(PIECE_BYTES + 4096),
+        };
+        for object in self.objects.by_ref() {
+            if !std::mem::take(&mut self.first) {
+                out.push(b',');
+            }
+            out.extend_from_slice(&self.form.one(&object, false));
+            if out.len() >= PIECE_BYTES {
+                break;
+            }
+        }
+        if self.objects.as_slice().is_empty() {
+            out.extend_from_slice(b"]}");
+        }
+        Some(Bytes::from(out))
+    }
+}

@@ -1,0 +1,177 @@
+//! The one way of a request to a resource:
+//! decode → authenticate → authorize → convert/default → mutate → validate → admit →
+//! compare-and-swap → publish.
+//!
+//! Invariant: nothing here knows a kind; kinds are `crate::hooks`, bodies that are no objects of
+//! the resource are `crate::subresource`.
+
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod delete_collection;
+pub(crate) mod form;
+pub(crate) mod get;
+pub(crate) mod list;
+pub(crate) mod meta;
+pub(crate) mod patch;
+pub(crate) mod stages;
+pub(crate) mod token;
+pub(crate) mod update;
+pub(crate) mod watch;
+pub(crate) mod write;
+pub(crate) mod yaml;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::resource::Resource;
+use api::status::ApiError;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
+
+use crate::auth::user::User;
+use crate::http::{Body, read_body};
+use crate::negotiate::{self, Accepted};
+use crate::query::Query;
+use crate::state::State;
+use crate::subresource;
+
+/// One request to a resource, authenticated and authorized.
+pub(crate) struct Call {
+    pub(crate) state: Arc<State>,
+    pub(crate) user: Arc<User>,
+    /// The resource in the version that was asked for.
+    pub(crate) resource: &'static Resource,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) subresource: String,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) dry_run: bool,
+    pub(crate) warnings: Mutex<Vec<String>>,
+}
+
+impl Call {
+    /// A call of the server itself.
+    pub(crate) fn internal(
+        state: &Arc<State>,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Self {
+        let user = User {
+            name: "system:apiserver".to_owned(),
+            groups: vec![
+                "system:masters".to_owned(),
+                "system:authenticated".to_owned(),
+            ],
+            ..User::default()
+        };
+        Self {
+            state: state.clone(),
+            user: Arc::new(user),
+            resource,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            subresource: String::new(),
+            query: Query::default(),
+            headers: HeaderMap::new(),
+            dry_run: false,
+            warnings: Mutex::default(),
+        }
+    }
+
+    /// Tells the client something beside the answer.
+    pub(crate) fn warn(&self, text: impl Into<String>) {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text.into());
+    }
+
+    /// `namespace/name` of the object that the call is about.
+    pub(crate) fn local(&self) -> String {
+        crate::storage::local(&self.namespace, &self.name)
+    }
+
+    /// The form of an answer of one object.
+    pub(crate) fn form(&self) -> Result<form::Form, ApiError> {
+        let accepted: Accepted = negotiate::accept(&self.headers, false, true)?;
+        form::Form::new(self.resource, accepted, &self.query)
+    }
+
+    fn not_found(&self) -> ApiError {
+        ApiError::not_found(self.resource, &self.name)
+    }
+}
+
+/// Serves a call by its verb.
+pub(crate) async fn serve(
+    call: Call,
+    verb: &str,
+    rest: &str,
+    request: http::Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    if subresource::is_virtual(call.resource)
+        || subresource::has_own_body(call.resource, &call.subresource)
+    {
+        return subresource::serve(call, verb, rest, request).await;
+    }
+    check_verb(&call, verb)?;
+    let call = Arc::new(call);
+    let mut response = match verb {
+        "get" => get::serve(&call),
+        "list" => list::serve(&call).await,
+        "watch" => watch::serve(&call).await,
+        _ => {
+            // A form that cannot be produced is refused before anything is written.
+            call.form()?;
+            let body: Bytes = read_body(request.into_body()).await?;
+            // A write is never torn by a client that goes away.
+            let (task, verb) = (call.clone(), verb.to_owned());
+            let write = tokio::spawn(async move {
+                match verb.as_str() {
+                    "create" => create::serve(&task, &body).await,
+                    "update" => update::serve(&task, &body).await,
+                    "patch" => patch::serve(&task, &body).await,
+                    "delete" => delete::serve(&task, &body).await,
+                    "deletecollection" => delete_collection::serve(&task, &body).await,
+                    _ => Err(ApiError::method_not_allowed()),
+                }
+            });
+            write
+                .await
+                .unwrap_or_else(|error| Err(ApiError::internal(error)))
+        }
+    }?;
+    add_warnings(&call, &mut response);
+    Ok(response)
+}
+
+fn check_verb(call: &Call, verb: &str) -> Result<(), ApiError> {
+    let verbs = if call.subresource.is_empty() {
+        call.resource.verbs
+    } else {
+        call.resource
+            .subresource(&call.subresource)
+            .map_or(&[][..], |sub| sub.verbs)
+    };
+    if verbs.contains(&verb) {
+        Ok(())
+    } else {
+        Err(ApiError::method_not_allowed())
+    }
+}
+
+pub(crate) fn add_warnings(call: &Call, response: &mut Response<Body>) {
+    let warnings = call.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen: Vec<&String> = Vec::new();
+    for text in warnings.iter() {
+        if seen.contains(&text) {
+            continue;
+        }
+        seen.push(text);
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}

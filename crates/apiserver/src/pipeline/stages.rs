@@ -1,0 +1,193 @@
+//! The stages that all writes share, one function each.
+
+use api::resource::Resource;
+use api::schema::{self, Problem, TypeRef};
+use api::status::ApiError;
+use api::validate;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::Call;
+use crate::hooks;
+use crate::negotiate::{Syntax, body_syntax};
+
+/// What to do about fields that a type does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+fn strictness(call: &Call) -> Result<Strictness, ApiError> {
+    match call.query.text("fieldValidation") {
+        None | Some("Warn") => Ok(Strictness::Warn),
+        Some("Ignore") => Ok(Strictness::Ignore),
+        Some("Strict") => Ok(Strictness::Strict),
+        Some(other) => {
+            let error = validate::FieldError::not_supported(
+                "fieldValidation",
+                other,
+                &["", "Ignore", "Strict", "Warn"],
+            );
+            Err(ApiError::invalid_kind(
+                "meta.k8s.io",
+                "CreateOptions",
+                "",
+                &[error],
+            ))
+        }
+    }
+}
+
+/// Reads a body into a value.
+pub(crate) fn parse(syntax: Syntax, body: &Bytes) -> Result<Value, ApiError> {
+    match syntax {
+        Syntax::Json => serde_json::from_slice(body).map_err(|error| {
+            ApiError::bad_request(format!(
+                "couldn't get version/kind; json parse error: {error}"
+            ))
+        }),
+        Syntax::Yaml => {
+            let text = std::str::from_utf8(body)
+                .map_err(|_| ApiError::bad_request("the body is not valid UTF-8"))?;
+            let documents = api::yaml::parse_documents(text)
+                .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            documents
+                .into_iter()
+                .next()
+                .ok_or_else(|| ApiError::bad_request("the body holds no document"))
+        }
+    }
+}
+
+/// Stage 1, decode: the body as an object of `kind` in `api_version`, checked against its type.
+pub(crate) fn decode(
+    call: &Call,
+    body: &Bytes,
+    api_version: &str,
+    kind: &str,
+    ty: TypeRef,
+) -> Result<Value, ApiError> {
+    let syntax = body_syntax(&call.headers)?;
+    let mut object = parse(syntax, body)?;
+    check_type(&mut object, api_version, kind)?;
+    let mut problems = match syntax {
+        Syntax::Json => schema::duplicates(body),
+        Syntax::Yaml => Vec::new(),
+    };
+    let version = api_version.rsplit('/').next().unwrap_or_default();
+    let unfit = |why: String| {
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+        ))
+    };
+    let mut unknown = schema::decode_type(ty, &mut object).map_err(|e| unfit(e.to_string()))?;
+    unknown.append(&mut problems);
+    match report(call, &unknown)? {
+        Some(strict) => Err(unfit(strict)),
+        None => Ok(object),
+    }
+}
+
+/// The object's own words about its type must fit; missing ones are filled in.
+fn check_type(object: &mut Value, api_version: &str, kind: &str) -> Result<(), ApiError> {
+    let Some(map) = object.as_object_mut() else {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: json: cannot unmarshal into Go value of type struct"
+        )));
+    };
+    let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (found_version, found_kind) = (text("apiVersion"), text("kind"));
+    if !found_version.is_empty() && found_version != api_version {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({found_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    if !found_kind.is_empty() && found_kind != kind {
+        return Err(ApiError::bad_request(format!(
+            "the kind in the data ({found_kind}) does not match the expected kind ({kind})"
+        )));
+    }
+    map.insert("apiVersion".to_owned(), api_version.into());
+    map.insert("kind".to_owned(), kind.into());
+    Ok(())
+}
+
+/// Warns of problems, or gives the words of a strict refusal.
+pub(crate) fn report(call: &Call, problems: &[Problem]) -> Result<Option<String>, ApiError> {
+    let strictness = strictness(call)?;
+    if problems.is_empty() || strictness == Strictness::Ignore {
+        return Ok(None);
+    }
+    let words: Vec<String> = problems
+        .iter()
+        .map(|problem| match problem {
+            Problem::Unknown(path) => format!("unknown field {path:?}"),
+            Problem::Duplicate(path) => format!("duplicate field {path:?}"),
+        })
+        .collect();
+    if strictness == Strictness::Strict {
+        return Ok(Some(format!("strict decoding error: {}", words.join(", "))));
+    }
+    for word in words {
+        call.warn(word);
+    }
+    Ok(None)
+}
+
+/// Stage 1 for an object of the call's resource, together with stage 2.
+pub(crate) fn decode_object(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
+    let res = call.resource;
+    let mut object = decode(call, body, res.api_version, res.kind, res.schema)?;
+    to_storage(res, &mut object);
+    Ok(object)
+}
+
+/// Stage 2, convert and default: from the version of the request to the one that is stored.
+pub(crate) fn to_storage(resource: &'static Resource, object: &mut Value) {
+    schema::apply_defaults(resource, object);
+    let storage = resource.storage();
+    if storage.api_version != resource.api_version {
+        api::convert::convert(resource, storage, object);
+        schema::apply_defaults(storage, object);
+    }
+}
+
+/// Stage 3, mutate: what admission adds; then defaults once more for what it added.
+pub(crate) fn mutate(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+    let hook = hooks::of(call.resource);
+    if hook.mutate(call, new, old)? {
+        schema::apply_defaults(call.resource.storage(), new);
+    }
+    Ok(())
+}
+
+/// Stage 4, validate.
+pub(crate) fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    let storage = call.resource.storage();
+    let mut errors = match old {
+        None => validate::create(storage, new),
+        Some(old) if call.subresource.is_empty() => validate::update(storage, new, old),
+        Some(old) => validate::update_subresource(storage, &call.subresource, new, old),
+    };
+    errors.extend(hooks::of(call.resource).validate(call, new, old));
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(
+            call.resource,
+            api::meta::name(new),
+            &errors,
+        ))
+    }
+}
+
+/// Stage 5, admit: what may refuse a valid object.
+pub(crate) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    if old.is_none() {
+        hooks::namespace::lifecycle(call)?;
+    }
+    hooks::node_restriction::write(call, new, old)?;
+    hooks::of(call.resource).admit(call, new, old)
+}

@@ -1,0 +1,166 @@
+//! PUT of an object, and the loop that every change of an existing object goes through.
+//!
+//! Invariants: uid and revision preconditions hold against the very state that is swapped; a
+//! change that changes nothing makes no revision.
+
+use std::sync::Arc;
+
+use api::meta;
+use api::status::{self, ApiError};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::Value;
+use store::{Entry, Expect};
+
+use super::write::{self, Failed};
+use super::{Call, create, meta as system, stages};
+use crate::cache::Object;
+use crate::hooks;
+use crate::http::Body;
+use crate::storage;
+
+/// How often a change without a revision of its own is tried again.
+pub(crate) const ATTEMPTS: usize = 12;
+
+/// Serves the request.
+pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let form = call.form()?;
+    let mut new = stages::decode_object(call, body)?;
+    let name = meta::name(&new);
+    if name.is_empty() {
+        return Err(ApiError::bad_request("name must be provided"));
+    }
+    if name != call.name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name
+        )));
+    }
+    let namespace = meta::namespace(&new);
+    if call.resource.namespaced && !namespace.is_empty() && namespace != call.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if call
+        .state
+        .kind(call.resource)
+        .get_key(&call.local())
+        .is_none()
+        && call.subresource.is_empty()
+        && hooks::of(call.resource).create_on_update()
+        && system::claimed_revision(&new)?.is_none()
+    {
+        meta::remove(&mut new, "resourceVersion");
+        let created = create::create(call, new).await?;
+        return Ok(form.object(StatusCode::CREATED, &created));
+    }
+    let object = change(call, |_| Ok(new.clone())).await?;
+    Ok(form.object(StatusCode::OK, &object))
+}
+
+/// The state of the call's object: as the cache has it, or as a failed swap told.
+pub(crate) fn current(call: &Call, told: Option<Option<Entry>>) -> Result<Arc<Object>, ApiError> {
+    match told {
+        None => call.state.kind(call.resource).get_key(&call.local()),
+        Some(Some(entry)) => Some(write::loose(
+            call,
+            &call.local(),
+            &entry.value,
+            entry.modified,
+        )?),
+        Some(None) => None,
+    }
+    .ok_or_else(|| ApiError::not_found(call.resource, &call.name))
+}
+
+/// Changes the call's object: `make` gives the new state for the current one, both in the stored
+/// version. Tried again on a conflict, unless the new state claims a revision.
+pub(crate) async fn change(
+    call: &Call,
+    mut make: impl FnMut(&Value) -> Result<Value, ApiError>,
+) -> Result<Arc<Object>, ApiError> {
+    let mut told = None;
+    for _ in 0..ATTEMPTS {
+        let object = current(call, told.take())?;
+        let old = object.value();
+        let new = make(&old)?;
+        match attempt(call, &object, &old, new).await {
+            Ok(object) => return Ok(object),
+            Err(Failed::Api(error)) => return Err(error),
+            Err(Failed::Conflict(entry)) => told = Some(entry),
+        }
+    }
+    Err(ApiError::conflict(
+        call.resource,
+        &call.name,
+        status::MODIFIED,
+    ))
+}
+
+/// One pass through the stages.
+async fn attempt(
+    call: &Call,
+    object: &Arc<Object>,
+    old: &Value,
+    mut new: Value,
+) -> Result<Arc<Object>, Failed> {
+    let storage_form = call.resource.storage();
+    preconditions(call, object, old, &new)?;
+    let hook = hooks::of(call.resource);
+    stages::mutate(call, &mut new, Some(old))?;
+    system::on_update(storage_form, &call.subresource, &mut new, old);
+    hook.prepare_update(call, &mut new, old)?;
+    if system::unchanged(&new, old) {
+        return Ok(object.clone());
+    }
+    stages::check(call, &new, Some(old))?;
+    stages::admit(call, &new, Some(old))?;
+    let local = storage::local(&call.namespace, &call.name);
+    if vanishes(call, &new) {
+        let revision = write::remove(call, &local, object.revision).await?;
+        hook.release(call, old, None);
+        let stored = crate::codec::encode(&new);
+        return Ok(write::loose(call, &local, &stored, revision)?);
+    }
+    hook.allocate(call, &mut new, Some(old))?;
+    let written = write::put(call, &local, Expect::At(object.revision), &new).await;
+    if call.dry_run || written.is_err() {
+        hook.release(call, &new, Some(old));
+    } else {
+        hook.release(call, old, Some(&new));
+    }
+    written
+}
+
+/// What the new state says of the one it is made from must hold.
+fn preconditions(call: &Call, object: &Object, old: &Value, new: &Value) -> Result<(), ApiError> {
+    let conflict = |why: &str| Err(ApiError::conflict(call.resource, &call.name, why));
+    let (uid, found) = (meta::uid(new), meta::uid(old));
+    if !uid.is_empty() && uid != found {
+        return conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+        ));
+    }
+    match system::claimed_revision(new)? {
+        Some(revision) if revision != object.revision.0 => conflict(status::MODIFIED),
+        Some(_) => Ok(()),
+        None if !hooks::of(call.resource).unconditional_update() => {
+            let error = api::validate::FieldError::invalid(
+                "metadata.resourceVersion",
+                0,
+                "must be specified for an update",
+            );
+            Err(ApiError::invalid(call.resource, &call.name, &[error]))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether a change is the last thing that a deletion waited for.
+fn vanishes(call: &Call, new: &Value) -> bool {
+    meta::deletion_timestamp(new).is_some()
+        && meta::finalizers(new).next().is_none()
+        && meta::deletion_grace_period_seconds(new).unwrap_or(0) == 0
+        && hooks::of(call.resource).may_vanish(new)
+}

@@ -1,0 +1,118 @@
+//! The last stages: compare-and-swap, then publish.
+//!
+//! Invariant: when a write is answered, the cache shows it.
+
+use std::sync::Arc;
+
+use api::status::ApiError;
+use bytes::Bytes;
+use serde_json::Value;
+use store::{Entry, Expect, Op, Revision, StoreError, Write};
+
+use super::Call;
+use crate::cache::fields::selectable;
+use crate::cache::{EventType, Object};
+use crate::codec;
+use crate::state::APPLY_LIMIT;
+use crate::storage;
+
+/// Why a write did not happen.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The object is not as expected; what is there instead.
+    Conflict(Option<Entry>),
+    /// Anything else.
+    Api(ApiError),
+}
+
+impl From<ApiError> for Failed {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+/// What a client is told of the store's errors.
+pub(crate) fn store_error(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::TooLarge { limit_bytes, .. } => {
+            ApiError::too_large(format!("limit is {limit_bytes}"))
+        }
+        StoreError::Compacted { oldest } => ApiError::too_old(0, oldest.0),
+        StoreError::Closed => ApiError::unavailable("the server is shutting down"),
+        error => ApiError::internal(stdx::chain::chain(error)),
+    }
+}
+
+fn key(call: &Call, local: &str) -> String {
+    let mut key = storage::prefix(call.resource.storage_group, call.resource.plural);
+    key.push_str(local);
+    key
+}
+
+async fn swap(call: &Call, local: &str, expect: Expect, op: Op) -> Result<Revision, Failed> {
+    let write = Write {
+        key: key(call, local),
+        expect,
+        op,
+    };
+    let revision = match call.state.store.write(write).await {
+        Ok(revision) => revision,
+        Err(StoreError::Conflict { current }) => return Err(Failed::Conflict(current)),
+        Err(error) => return Err(Failed::Api(store_error(&error))),
+    };
+    if !call.state.cache.wait(revision, APPLY_LIMIT).await {
+        tracing::warn!(key = local, %revision, "the cache has not applied a write in time");
+    }
+    Ok(revision)
+}
+
+/// An object that is not in the cache.
+pub(crate) fn loose(
+    call: &Call,
+    local: &str,
+    stored: &Bytes,
+    revision: Revision,
+) -> Result<Arc<Object>, ApiError> {
+    let schema = selectable(call.resource.storage_group, call.resource.plural);
+    Object::from_stored(
+        Arc::from(local),
+        stored,
+        revision,
+        EventType::Modified,
+        schema,
+    )
+    .map(Arc::new)
+    .map_err(|broken| ApiError::internal(stdx::chain::chain(&broken)))
+}
+
+/// Stores an object; in a dry run only shows what would be stored, at revision `shown`.
+pub(crate) async fn put(
+    call: &Call,
+    local: &str,
+    expect: Expect,
+    object: &Value,
+) -> Result<Arc<Object>, Failed> {
+    let stored = codec::encode(object);
+    if call.dry_run {
+        let shown = match expect {
+            Expect::Absent => Revision(0),
+            Expect::At(revision) => revision,
+        };
+        return Ok(loose(call, local, &stored, shown)?);
+    }
+    let revision = swap(call, local, expect, Op::Put(stored.clone())).await?;
+    // Mostly it is the newest state still, and its bytes are shared.
+    let cached = call.state.kind(call.resource).get_key(local);
+    match cached.filter(|object| object.revision == revision) {
+        Some(object) => Ok(object),
+        None => Ok(loose(call, local, &stored, revision)?),
+    }
+}
+
+/// Removes an object.
+pub(crate) async fn remove(call: &Call, local: &str, at: Revision) -> Result<Revision, Failed> {
+    if call.dry_run {
+        return Ok(at);
+    }
+    swap(call, local, Expect::At(at), Op::Delete).await
+}

@@ -1,0 +1,480 @@
+//! Requests that a node or a pod answers: log, exec, attach, port-forward, proxy.
+//!
+//! Invariant: after a 101 on both sides bytes are only copied; what they mean is between the
+//! client and the node.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use api::status::ApiError;
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::config::Stream;
+use crate::hooks::text;
+use crate::http::{Body, BoxError};
+use crate::pipeline::Call;
+use crate::query::Query;
+
+/// How long a connection to a node or a pod may take.
+const DIAL_LIMIT: Duration = Duration::from_secs(10);
+/// Names the container that kubectl takes when none is given.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// The WebSocket subprotocol that carries a token.
+const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Headers that are about one connection only.
+const HOP_BY_HOP: &[HeaderName] = &[
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// Where a request goes.
+enum Target {
+    Node(String),
+    Address(SocketAddr),
+}
+
+/// Serves the call; `rest` is the path behind `proxy`.
+pub(crate) async fn serve(
+    call: Call,
+    rest: &str,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let (target, path) = match (call.resource.plural, call.subresource.as_str()) {
+        ("nodes", _) => node_proxy(&call, rest, request.uri())?,
+        ("services", _) => service_proxy(&call, rest, request.uri())?,
+        ("pods", "proxy") => pod_proxy(&call, rest, request.uri())?,
+        _ => pod_request(&call)?,
+    };
+    let stream = dial(&call, &target).await?;
+    forward(stream, request, &path).await
+}
+
+fn rest_path(rest: &str, uri: &Uri) -> String {
+    let path = if rest.is_empty() { "/" } else { rest };
+    match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    }
+}
+
+fn node_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String), ApiError> {
+    let name = call.name.split(':').next().unwrap_or_default();
+    if call.state.core("nodes").get("", name).is_none() {
+        return Err(ApiError::not_found_named("", "nodes", name));
+    }
+    Ok((Target::Node(name.to_owned()), rest_path(rest, uri)))
+}
+
+/// `name`, `name:port` or `scheme:name:port`.
+fn name_and_port(text: &str) -> Result<(&str, &str), ApiError> {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.as_slice() {
+        [name] => Ok((name, "")),
+        [name, port] => Ok((name, port)),
+        ["http" | "", name, port] => Ok((name, port)),
+        ["https", ..] => Err(ApiError::bad_request(
+            "the proxy does not speak https to pods",
+        )),
+        _ => Err(ApiError::bad_request(format!(
+            "invalid name in proxy request: {text:?}"
+        ))),
+    }
+}
+
+fn pod_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String), ApiError> {
+    let (name, port) = name_and_port(&call.name)?;
+    let pod = call
+        .state
+        .core("pods")
+        .get(&call.namespace, name)
+        .ok_or_else(|| ApiError::not_found_named("", "pods", name))?
+        .value();
+    let first = pod
+        .pointer("/spec/containers/0/ports/0/containerPort")
+        .and_then(Value::as_u64);
+    let port = match port {
+        "" => first.and_then(|p| u16::try_from(p).ok()).unwrap_or(80),
+        port => port.parse().map_err(|_| {
+            ApiError::bad_request(format!("invalid port in proxy request: {port:?}"))
+        })?,
+    };
+    let address = text(&pod, "/status/podIP")
+        .parse()
+        .map_err(|_| ApiError::unavailable(format!("pod {name} has no address yet")))?;
+    Ok((
+        Target::Address(SocketAddr::new(address, port)),
+        rest_path(rest, uri),
+    ))
+}
+
+fn service_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String), ApiError> {
+    let (name, wanted) = name_and_port(&call.name)?;
+    let service = call
+        .state
+        .core("services")
+        .get(&call.namespace, name)
+        .ok_or_else(|| ApiError::not_found_named("", "services", name))?
+        .value();
+    let ports = service.pointer("/spec/ports").and_then(Value::as_array);
+    let port = ports
+        .into_iter()
+        .flatten()
+        .find(|p| {
+            wanted.is_empty()
+                || text(p, "/name") == wanted
+                || p.get("port")
+                    .is_some_and(|n| n.as_u64().is_some_and(|n| wanted.parse() == Ok(n)))
+        })
+        .ok_or_else(|| {
+            ApiError::unavailable(format!(
+                "no service port {wanted:?} found for service {name:?}"
+            ))
+        })?;
+    let address = endpoint(call, name, text(port, "/name")).ok_or_else(|| {
+        ApiError::unavailable(format!("no endpoints available for service {name:?}"))
+    })?;
+    Ok((Target::Address(address), rest_path(rest, uri)))
+}
+
+/// A ready endpoint of a Service's port.
+fn endpoint(call: &Call, service: &str, port_name: &str) -> Option<SocketAddr> {
+    let slices = call.state.cache.kind("discovery.k8s.io", "endpointslices");
+    for slice in slices.list(Some(&call.namespace)) {
+        let of = slice
+            .labels
+            .as_ref()
+            .and_then(|l| l.get("kubernetes.io/service-name"));
+        if of.and_then(Value::as_str) != Some(service) {
+            continue;
+        }
+        let slice = slice.value();
+        let items = |name: &str| {
+            slice
+                .get(name)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+        };
+        let port = items("ports")
+            .find(|p| text(p, "/name") == port_name)
+            .and_then(|p| p.get("port"))
+            .and_then(Value::as_u64)
+            .and_then(|p| u16::try_from(p).ok());
+        let address = items("endpoints")
+            .filter(|e| e.pointer("/conditions/ready").and_then(Value::as_bool) != Some(false))
+            .find_map(|e| text(e, "/addresses/0").parse().ok());
+        if let (Some(address), Some(port)) = (address, port) {
+            return Some(SocketAddr::new(address, port));
+        }
+    }
+    None
+}
+
+/// A request to the node that a pod runs on, in the kubelet's own form.
+fn pod_request(call: &Call) -> Result<(Target, String), ApiError> {
+    let pod = call
+        .state
+        .core("pods")
+        .get(&call.namespace, &call.name)
+        .ok_or_else(|| ApiError::not_found(call.resource, &call.name))?
+        .value();
+    let node = text(&pod, "/spec/nodeName");
+    let place = format!("{}/{}", call.namespace, call.name);
+    if node.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "pod {} does not have a host assigned",
+            call.name
+        )));
+    }
+    let query = &call.query;
+    let path = match call.subresource.as_str() {
+        "portforward" => {
+            let ports = pairs(query.all("ports").map(|port| ("port", port)));
+            format!("/portForward/{place}?{ports}")
+        }
+        "log" => {
+            let container = container(call, &pod)?;
+            format!("/containerLogs/{place}/{container}?{}", log_query(query)?)
+        }
+        verb => {
+            let container = container(call, &pod)?;
+            let flags = [
+                ("stdin", "input"),
+                ("stdout", "output"),
+                ("stderr", "error"),
+                ("tty", "tty"),
+            ]
+            .into_iter()
+            .filter(|(asked, _)| query.flag(asked))
+            .map(|(_, sent)| (sent, "1"));
+            let command = query.all("command").map(|word| ("command", word));
+            format!(
+                "/{verb}/{place}/{container}?{}",
+                pairs(flags.chain(command))
+            )
+        }
+    };
+    Ok((Target::Node(node.to_owned()), path))
+}
+
+fn log_query(query: &Query) -> Result<String, ApiError> {
+    const KEYS: &[&str] = &[
+        "follow",
+        "previous",
+        "sinceSeconds",
+        "sinceTime",
+        "timestamps",
+        "tailLines",
+        "limitBytes",
+        "stream",
+    ];
+    for key in ["sinceSeconds", "tailLines", "limitBytes"] {
+        let least = i64::from(key != "tailLines");
+        if query.int(key)?.is_some_and(|n| n < least) {
+            let error = api::validate::FieldError::invalid(
+                key,
+                query.get(key).unwrap_or_default(),
+                if least == 1 {
+                    "must be greater than 0"
+                } else {
+                    "must be greater than or equal to 0"
+                },
+            );
+            return Err(ApiError::invalid_kind("", "PodLogOptions", "", &[error]));
+        }
+    }
+    Ok(pairs(KEYS.iter().filter_map(|key| {
+        query.text(key).map(|value| (*key, value))
+    })))
+}
+
+/// The container that a request names, else the default one.
+fn container(call: &Call, pod: &Value) -> Result<String, ApiError> {
+    let names = |list: &str| -> Vec<&str> {
+        let all = pod
+            .get("spec")
+            .and_then(|s| s.get(list))
+            .and_then(Value::as_array);
+        all.into_iter()
+            .flatten()
+            .map(|c| text(c, "/name"))
+            .collect()
+    };
+    let (main, init) = (names("containers"), names("initContainers"));
+    let known = |name: &str| {
+        main.contains(&name) || init.contains(&name) || names("ephemeralContainers").contains(&name)
+    };
+    match call.query.text("container") {
+        Some(name) if known(name) => return Ok(name.to_owned()),
+        Some(name) => {
+            return Err(ApiError::bad_request(format!(
+                "container {name} is not valid for pod {}",
+                call.name
+            )));
+        }
+        None => {}
+    }
+    match main.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        _ => {
+            let default = api::meta::annotation(pod, DEFAULT_CONTAINER).filter(|name| known(name));
+            if let Some(name) = default {
+                return Ok(name.to_owned());
+            }
+            let init = if init.is_empty() {
+                String::new()
+            } else {
+                format!(" or one of the init containers: [{}]", init.join(" "))
+            };
+            Err(ApiError::bad_request(format!(
+                "a container name must be specified for pod {}, choose one of: [{}]{init}",
+                call.name,
+                main.join(" ")
+            )))
+        }
+    }
+}
+
+/// Encodes query pairs.
+fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut out = String::new();
+    for (key, value) in pairs {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        out.push_str(key);
+        out.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    out.push(char::from(byte));
+                }
+                byte => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    out
+}
+
+async fn dial(call: &Call, target: &Target) -> Result<Box<dyn Stream>, ApiError> {
+    let (dialing, whom) = match target {
+        Target::Node(node) => (call.state.dialer.dial(node), node.clone()),
+        Target::Address(address) => {
+            let address = *address;
+            let dialing: BoxFuture<'static, std::io::Result<Box<dyn Stream>>> =
+                Box::pin(async move {
+                    Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Stream>)
+                });
+            (dialing, address.to_string())
+        }
+    };
+    match tokio::time::timeout(DIAL_LIMIT, dialing).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(ApiError::unavailable(format!(
+            "error trying to reach {whom}: {error}"
+        ))),
+        Err(_) => Err(ApiError::unavailable(format!(
+            "error trying to reach {whom}: timed out"
+        ))),
+    }
+}
+
+fn bad_gateway(error: impl std::fmt::Display) -> ApiError {
+    ApiError::new(502, "", format!("error trying to reach service: {error}"))
+}
+
+/// Whether a message asks for, or agrees to, another protocol; its name.
+fn upgrade(headers: &HeaderMap) -> Option<http::HeaderValue> {
+    let listed = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    if listed {
+        headers.get(header::UPGRADE).cloned()
+    } else {
+        None
+    }
+}
+
+/// Takes the credentials out of the WebSocket subprotocols, where browsers put them.
+fn without_bearer(headers: &mut HeaderMap) {
+    let offered: Vec<String> = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|protocol| protocol.trim().to_owned())
+        .collect();
+    if !offered
+        .iter()
+        .any(|protocol| protocol.starts_with(BEARER_PROTOCOL))
+    {
+        return;
+    }
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    for protocol in offered.iter().filter(|p| !p.starts_with(BEARER_PROTOCOL)) {
+        if let Ok(value) = http::HeaderValue::from_str(protocol) {
+            headers.append(header::SEC_WEBSOCKET_PROTOCOL, value);
+        }
+    }
+}
+
+/// Speaks HTTP/1.1 over a stream. Boxed, as the compiler cannot see that the connection's own
+/// future may move between threads.
+fn handshake(
+    stream: Box<dyn Stream>,
+) -> BoxFuture<'static, hyper::Result<http1::SendRequest<Body>>> {
+    Box::pin(async move {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the connection, which ends with the answer's body or the upgraded stream.
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!("connection to a node or pod: {error}");
+            }
+        });
+        Ok(sender)
+    })
+}
+
+/// Sends the request over the stream and hands the answer back.
+async fn forward(
+    stream: Box<dyn Stream>,
+    mut request: Request<Body>,
+    path: &str,
+) -> Result<Response<Body>, ApiError> {
+    let client = hyper::upgrade::on(&mut request);
+    let mut sender = handshake(stream).await.map_err(bad_gateway)?;
+    let (mut parts, body) = request.into_parts();
+    let wanted = upgrade(&parts.headers);
+    parts.uri = path
+        .parse()
+        .map_err(|_| ApiError::bad_request("invalid path"))?;
+    parts.version = http::Version::HTTP_11;
+    parts.extensions.clear();
+    for name in HOP_BY_HOP {
+        parts.headers.remove(name);
+    }
+    // The caller's credentials are for this server alone.
+    parts.headers.remove(header::AUTHORIZATION);
+    without_bearer(&mut parts.headers);
+    parts
+        .headers
+        .insert(header::HOST, http::HeaderValue::from_static("localhost"));
+    if let Some(protocol) = wanted.clone() {
+        parts.headers.insert(header::UPGRADE, protocol);
+        parts.headers.insert(
+            header::CONNECTION,
+            http::HeaderValue::from_static("Upgrade"),
+        );
+    }
+    let mut answer = sender
+        .send_request(Request::from_parts(parts, body))
+        .await
+        .map_err(bad_gateway)?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS && wanted.is_some() {
+        let node = hyper::upgrade::on(&mut answer);
+        // Owned by the two connections: it ends when either of them does.
+        tokio::spawn(async move {
+            let (client, node) = match tokio::try_join!(client, node) {
+                Ok(both) => both,
+                Err(error) => {
+                    tracing::debug!("upgrade of a proxied connection: {error}");
+                    return;
+                }
+            };
+            let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
+            if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut node).await {
+                tracing::debug!("proxied stream: {error}");
+            }
+        });
+        let (parts, _) = answer.into_parts();
+        return Ok(Response::from_parts(parts, crate::http::empty_body()));
+    }
+    let (mut parts, body) = answer.into_parts();
+    for name in HOP_BY_HOP {
+        parts.headers.remove(name);
+    }
+    // The connection must live as long as the body.
+    let body = body
+        .map_err(|error| Box::new(error) as BoxError)
+        .map_frame(move |frame| {
+            let _held = &sender;
+            frame
+        });
+    Ok(Response::from_parts(parts, body.boxed_unsync()))
+}

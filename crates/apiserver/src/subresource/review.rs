@@ -1,0 +1,29 @@
+//! Reviews: questions about who somebody is and what they may do. Nothing is kept.
+
+use api::status::ApiError;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use crate::auth::review;
+use crate::http::{Body, json};
+use crate::pipeline::{Call, stages};
+
+/// Serves POST.
+pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let res = call.resource;
+    let asked = stages::decode(call, body, res.api_version, res.kind, res.schema)?;
+    let state = &call.state;
+    let authorizer = &state.authorizer;
+    let answer = match res.plural {
+        "tokenreviews" => review::token(&state.authenticator, asked)?,
+        "selfsubjectreviews" => review::self_subject(&call.user, asked),
+        "subjectaccessreviews" => review::subject_access(authorizer, asked)?,
+        "localsubjectaccessreviews" => {
+            review::local_subject_access(authorizer, &call.namespace, asked)?
+        }
+        "selfsubjectaccessreviews" => review::self_subject_access(authorizer, &call.user, asked)?,
+        "selfsubjectrulesreviews" => review::self_subject_rules(authorizer, &call.user, asked)?,
+        _ => return Err(ApiError::method_not_allowed()),
+    };
+    Ok(json(StatusCode::CREATED, &answer))
+}

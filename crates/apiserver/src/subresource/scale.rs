@@ -1,0 +1,132 @@
+//! `scale`: the replicas of a workload as `autoscaling/v1` Scale.
+
+use api::selector::LabelSelector;
+use api::status::ApiError;
+use api::validate::FieldError;
+use api::{meta, schema};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::hooks::spec_mut;
+use crate::http::{Body, json as json_response};
+use crate::negotiate::media_type;
+use crate::pipeline::patch::{Patch, refusal};
+use crate::pipeline::{Call, meta as system, stages, update};
+
+const VERSION: &str = "autoscaling/v1";
+
+/// Serves GET, PUT and PATCH.
+pub(super) async fn serve(
+    call: &Call,
+    verb: &str,
+    body: &Bytes,
+) -> Result<Response<Body>, ApiError> {
+    let ty = schema::type_of("autoscaling", "v1", "Scale").ok_or_else(ApiError::no_such_path)?;
+    let object = match verb {
+        "get" => update::current(call, None)?,
+        "update" => {
+            let scale = stages::decode(call, body, VERSION, "Scale", ty)?;
+            if meta::name(&scale) != call.name {
+                return Err(ApiError::bad_request(format!(
+                    "the name of the object ({}) does not match the name on the URL ({})",
+                    meta::name(&scale),
+                    call.name
+                )));
+            }
+            update::change(call, |old| rescaled(call, old, &scale)).await?
+        }
+        "patch" => {
+            let patch = Patch::parse(&media_type(&call.headers), body)?;
+            update::change(call, |old| {
+                let mut scale = of(old);
+                patch
+                    .apply(ty, &mut scale)
+                    .map_err(|error| refusal(&error))?;
+                schema::decode_type(ty, &mut scale)
+                    .map_err(|error| ApiError::bad_request(error.to_string()))?;
+                rescaled(call, old, &scale)
+            })
+            .await?
+        }
+        _ => return Err(ApiError::method_not_allowed()),
+    };
+    Ok(json_response(StatusCode::OK, &of(&object.value())))
+}
+
+/// The scale of a workload.
+fn of(workload: &Value) -> Value {
+    let number = |pointer: &str| {
+        workload
+            .pointer(pointer)
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+    };
+    let mut metadata = Map::new();
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        if let Some(value) = workload.get("metadata").and_then(|m| m.get(field)) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    let mut status = json!({"replicas": number("/status/replicas")});
+    if let Some(selector) = workload.pointer("/spec/selector") {
+        status["selector"] = selector_text(selector).into();
+    }
+    let mut spec = Map::new();
+    if number("/spec/replicas") != 0 {
+        spec.insert("replicas".to_owned(), number("/spec/replicas").into());
+    }
+    json!({
+        "kind": "Scale", "apiVersion": VERSION, "metadata": metadata, "spec": spec, "status": status,
+    })
+}
+
+/// A selector as the `labelSelector` parameter has it.
+fn selector_text(selector: &Value) -> String {
+    let wrapped =
+        selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+    let parsed = if wrapped {
+        LabelSelector::from_object(selector).ok()
+    } else {
+        selector.as_object().map(LabelSelector::from_map)
+    };
+    parsed
+        .map(|selector| selector.to_string())
+        .unwrap_or_default()
+}
+
+/// The workload with the replicas of a scale.
+fn rescaled(call: &Call, workload: &Value, scale: &Value) -> Result<Value, ApiError> {
+    let replicas = scale
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    if replicas < 0 {
+        let error = FieldError::invalid(
+            "spec.replicas",
+            replicas,
+            "must be greater than or equal to 0",
+        );
+        return Err(ApiError::invalid_kind(
+            "autoscaling",
+            "Scale",
+            &call.name,
+            &[error],
+        ));
+    }
+    let mut new = workload.clone();
+    if let Some(spec) = spec_mut(&mut new) {
+        spec.insert("replicas".to_owned(), replicas.into());
+    }
+    meta::remove(&mut new, "resourceVersion");
+    if let Some(revision) = system::claimed_revision(scale)? {
+        meta::set(&mut new, "resourceVersion", revision.to_string());
+    }
+    Ok(new)
+}

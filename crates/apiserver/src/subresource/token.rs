@@ -1,0 +1,38 @@
+//! `serviceaccounts/token`: a TokenRequest.
+
+use api::status::ApiError;
+use api::{resource, schema};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use jiff::Timestamp;
+
+use crate::auth::token::Issuer;
+use crate::hooks;
+use crate::http::{Body, json};
+use crate::pipeline::{Call, stages};
+
+/// Serves POST.
+pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let group = "authentication.k8s.io";
+    let ty = schema::type_of(group, "v1", "TokenRequest").ok_or_else(ApiError::no_such_path)?;
+    let request = stages::decode(call, body, "authentication.k8s.io/v1", "TokenRequest", ty)?;
+    let accounts =
+        resource::find("", "v1", "serviceaccounts").ok_or_else(ApiError::no_such_path)?;
+    if call
+        .state
+        .kind(accounts)
+        .get(&call.namespace, &call.name)
+        .is_none()
+    {
+        return Err(ApiError::not_found(accounts, &call.name));
+    }
+    hooks::node_restriction::token(call, &request)?;
+    let issuer = Issuer {
+        keys: &call.state.tokens,
+        issuer: &call.state.issuer,
+        audiences: call.state.authenticator.audiences(),
+        lookup: &*call.state.cache,
+    };
+    let issued = issuer.issue(&call.namespace, &call.name, request, Timestamp::now())?;
+    Ok(json(StatusCode::CREATED, &issued))
+}

@@ -1,0 +1,155 @@
+//! The TLS door: certificates, tokens, HTTP/2.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::empty_body;
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use pki::{Authority, Leaf, San, ServerTls, Usage};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::harness::Cluster;
+
+struct Door {
+    address: std::net::SocketAddr,
+    authority: Authority,
+}
+
+impl Door {
+    async fn connect(&self, protocol: &[u8], user: Option<(&str, &str)>) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(
+                CertificateDer::from_pem_slice(self.authority.certificate_pem().as_bytes())
+                    .unwrap(),
+            )
+            .unwrap();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        let mut config = match user {
+            None => builder.with_no_client_auth(),
+            Some((name, group)) => {
+                let pair = self
+                    .authority
+                    .issue(&Leaf {
+                        common_name: name.to_owned(),
+                        organizations: vec![group.to_owned()],
+                        sans: Vec::new(),
+                        usage: Usage::Client,
+                        lifetime: Duration::from_secs(3600),
+                    })
+                    .unwrap();
+                let chain = CertificateDer::pem_slice_iter(pair.cert_pem.as_bytes());
+                let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap();
+                builder
+                    .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
+                    .unwrap()
+            }
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_protocols_and_client_certificates() {
+    let c = Cluster::start().await;
+    let authority = Authority::load_or_create(c.dir.path()).unwrap();
+    let pair = authority
+        .issue(&Leaf {
+            common_name: "kube-apiserver".to_owned(),
+            organizations: Vec::new(),
+            sans: vec![San::Dns("localhost".to_owned())],
+            usage: Usage::Server,
+            lifetime: Duration::from_secs(3600),
+        })
+        .unwrap();
+    let tls = ServerTls::new(&pair, Some(authority.certificate_pem())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let door = Door {
+        address: listener.local_addr().unwrap(),
+        authority,
+    };
+    let serving = tokio::spawn(c.server.clone().serve(listener, tls, c.drain.clone()));
+
+    // HTTP/1.1, an administrator.
+    let stream = door
+        .connect(b"http/1.1", Some(("root", "system:masters")))
+        .await;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let one = tokio::spawn(connection);
+    let get = |path: &str| {
+        Request::builder()
+            .uri(path)
+            .header("host", "localhost")
+            .body(empty_body())
+            .unwrap()
+    };
+    let answer = sender
+        .send_request(get("/api/v1/namespaces/default"))
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let value: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(value["metadata"]["name"], "default");
+
+    // HTTP/2: many watches on one connection, and somebody who may nothing.
+    let stream = door.connect(b"h2", Some(("root", "system:masters"))).await;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let two = tokio::spawn(connection);
+    let mut watches = Vec::new();
+    for _ in 0..150 {
+        let uri = "https://localhost/api/v1/namespaces?watch=1";
+        let request = Request::builder().uri(uri).body(empty_body()).unwrap();
+        watches.push(sender.send_request(request).await.unwrap().into_body());
+    }
+    for watch in &mut watches {
+        let frame = watch.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(frame.starts_with(b"{\"type\":\"ADDED\""));
+    }
+    for (user, wanted) in [(Some(("jane", "people")), 403), (None, 401)] {
+        let stream = door.connect(b"http/1.1", user).await;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
+        let task = tokio::spawn(connection);
+        let answer = sender.send_request(get("/api/v1/nodes")).await.unwrap();
+        assert_eq!(answer.status(), wanted);
+        answer.into_body().collect().await.unwrap();
+        sender.ready().await.unwrap();
+        let health = sender.send_request(get("/readyz")).await.unwrap();
+        assert_eq!(health.status(), 200);
+        task.abort();
+    }
+
+    // The drain ends the watches, and with them the connections and the listener.
+    c.drain.cancel();
+    for watch in &mut watches {
+        while let Some(Ok(_)) = watch.frame().await {}
+    }
+    drop((sender, watches));
+    tokio::time::timeout(Duration::from_secs(5), serving)
+        .await
+        .unwrap()
+        .unwrap();
+    one.abort();
+    two.abort();
+}

@@ -1,0 +1,13 @@
+//! The API server through the door that its clients use.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod discovery;
+mod harness;
+mod kinds;
+mod listener;
+
+mod proxied;
+mod reads;
+mod restart;
+mod watches;
+mod writes;
