@@ -1,0 +1,48 @@
+//! What `cargo xtask bench` runs: real clusters, measured from outside, peers in the same run.
+
+mod boot;
+mod containerd;
+mod footprint;
+mod machine;
+mod pods;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measure Knarr.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Write the figures to this file as well.
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start, first pods, pod latency, footprint.
+    Boot(boot::Options),
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    testkit::isolate()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let report = match cli.command {
+        Command::Boot(options) => runtime.block_on(boot::run(&options))?,
+    };
+    print!("{}", report.table());
+    if let Some(path) = cli.json {
+        std::fs::write(&path, serde_json::to_vec_pretty(&report.json())?)?;
+        eprintln!("written to {}", path.display());
+    }
+    Ok(())
+}

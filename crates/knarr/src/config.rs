@@ -1,0 +1,240 @@
+//! Defaults < file < environment < flags, as one validated [`Config`].
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+
+/// Where a cluster keeps its data unless told otherwise.
+pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/knarr";
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6443);
+const DEFAULT_POD_CIDR: &str = "10.42.0.0/24";
+const DEFAULT_SERVICE_CIDR: &str = "10.43.0.0/16";
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options of `knarr up`; each may also stand in the file (`dataDir: …`) or the environment.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[command(after_help = "Examples:\n  sudo knarr up\n  \
+    sudo knarr up --data-dir /srv/edge --listen 127.0.0.1:7443\n  \
+    sudo knarr up --config knarr.yaml --log json")]
+pub(crate) struct UpFlags {
+    /// A YAML file with these options (dataDir, listen, nodeName, …).
+    #[arg(long, env = "KNARR_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Where the cluster keeps its data [default: /var/lib/knarr].
+    #[arg(long, env = "KNARR_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address and port of the API [default: 0.0.0.0:6443].
+    #[arg(long, env = "KNARR_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// The node's name [default: the host's name].
+    #[arg(long, env = "KNARR_NODE_NAME")]
+    node_name: Option<String>,
+    /// The node's address [default: that of the default route].
+    #[arg(long, env = "KNARR_NODE_IP")]
+    node_ip: Option<IpAddr>,
+    /// Addresses of pods [default: 10.42.0.0/24].
+    #[arg(long, env = "KNARR_POD_CIDR")]
+    pod_cidr: Option<Ipv4Net>,
+    /// Addresses of Services [default: 10.43.0.0/16].
+    #[arg(long, env = "KNARR_SERVICE_CIDR")]
+    service_cidr: Option<Ipv4Net>,
+    /// A mirror of a registry, REGISTRY=URL; may be given more than once.
+    #[arg(long = "registry-mirror", value_name = "REGISTRY=URL")]
+    registry_mirrors: Vec<String>,
+    /// A registry without TLS, HOST[:PORT]; may be given more than once.
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    insecure_registries: Vec<String>,
+    /// How the log is written [default: text].
+    #[arg(long, env = "KNARR_LOG")]
+    log: Option<LogFormat>,
+    /// Remove what an earlier run left on the host before starting.
+    #[arg(long)]
+    #[serde(skip)]
+    cleanup: bool,
+}
+
+/// What `knarr up` runs with.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) node_name: String,
+    pub(crate) node_ip: Option<IpAddr>,
+    pub(crate) pod_cidr: Ipv4Net,
+    pub(crate) service_cidr: Ipv4Net,
+    /// Registry host and the URL asked instead.
+    pub(crate) registry_mirrors: Vec<(String, String)>,
+    pub(crate) insecure_registries: Vec<String>,
+    pub(crate) log: LogFormat,
+    pub(crate) cleanup: bool,
+}
+
+impl Config {
+    /// Lays flags (and environment, which clap folds in) over the file over the defaults.
+    pub(crate) fn from_flags(flags: UpFlags) -> Result<Self> {
+        let file = match &flags.config {
+            Some(path) => read(path)?,
+            None => UpFlags::default(),
+        };
+        let mut mirrors = file.registry_mirrors;
+        mirrors.extend(flags.registry_mirrors);
+        let mut insecure = file.insecure_registries;
+        insecure.extend(flags.insecure_registries);
+        let cidr = |text: &str| text.parse().expect("the default is a CIDR");
+        let config = Self {
+            data_dir: flags
+                .data_dir
+                .or(file.data_dir)
+                .unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
+            listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            node_name: match flags.node_name.or(file.node_name) {
+                Some(name) => name,
+                None => host_name()?,
+            },
+            node_ip: flags.node_ip.or(file.node_ip),
+            pod_cidr: flags
+                .pod_cidr
+                .or(file.pod_cidr)
+                .unwrap_or_else(|| cidr(DEFAULT_POD_CIDR))
+                .trunc(),
+            service_cidr: flags
+                .service_cidr
+                .or(file.service_cidr)
+                .unwrap_or_else(|| cidr(DEFAULT_SERVICE_CIDR))
+                .trunc(),
+            registry_mirrors: mirrors
+                .iter()
+                .map(|mirror| {
+                    mirror
+                        .split_once('=')
+                        .map(|(registry, url)| (registry.to_owned(), url.to_owned()))
+                        .with_context(|| format!("{mirror:?}: a mirror is REGISTRY=URL"))
+                })
+                .collect::<Result<_>>()?,
+            insecure_registries: insecure,
+            log: flags.log.or(file.log).unwrap_or(LogFormat::Text),
+            cleanup: flags.cleanup,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<()> {
+        if !is_node_name(&self.node_name) {
+            bail!(
+                "--node-name {:?}: a node's name is lower case letters, digits, '-' and '.'",
+                self.node_name
+            );
+        }
+        if self.pod_cidr.prefix_len() > 29 {
+            bail!("--pod-cidr {}: a node needs at least a /29", self.pod_cidr);
+        }
+        if self.service_cidr.prefix_len() > 28 {
+            bail!(
+                "--service-cidr {}: Services need at least a /28",
+                self.service_cidr
+            );
+        }
+        let (pods, services) = (&self.pod_cidr, &self.service_cidr);
+        if pods.contains(&services.network()) || services.contains(&pods.network()) {
+            bail!("--pod-cidr {pods} and --service-cidr {services} overlap");
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<UpFlags> {
+    let size = std::fs::metadata(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?
+        .len();
+    if size > MAX_CONFIG_BYTES {
+        bail!(
+            "{} has {size} bytes; a configuration has at most {MAX_CONFIG_BYTES}",
+            path.display()
+        );
+    }
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    serde_saphyr::from_str(&text).with_context(|| format!("the configuration {}", path.display()))
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("the host's name")?;
+    let name = name.to_string_lossy().to_lowercase();
+    if !is_node_name(&name) {
+        bail!("the host's name {name:?} is no node name; please give --node-name");
+    }
+    Ok(name)
+}
+
+/// A DNS-1123 subdomain, as the API server asks of a Node's name.
+fn is_node_name(name: &str) -> bool {
+    let label = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::{Config, UpFlags};
+
+    fn flags(change: impl FnOnce(&mut UpFlags)) -> Result<Config, String> {
+        let mut flags = UpFlags {
+            node_name: Some("n".into()),
+            ..UpFlags::default()
+        };
+        change(&mut flags);
+        Config::from_flags(flags).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "nodeName: from-file\nlisten: 127.0.0.1:1\n").unwrap();
+        let config = flags(|flags| {
+            flags.config = Some(file.path().to_owned());
+            flags.listen = Some("127.0.0.1:2".parse().unwrap());
+            flags.node_name = None;
+        })
+        .unwrap();
+        assert_eq!(config.node_name, "from-file");
+        assert_eq!(config.listen.port(), 2);
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let error = flags(|f| f.node_name = Some("Upper".into())).unwrap_err();
+        assert!(error.contains("--node-name \"Upper\""), "{error}");
+        let error = flags(|f| f.pod_cidr = Some("10.43.1.0/24".parse().unwrap())).unwrap_err();
+        assert!(error.contains("overlap"), "{error}");
+        let error = flags(|f| f.registry_mirrors = vec!["x".into()]).unwrap_err();
+        assert!(error.contains("REGISTRY=URL"), "{error}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "nodename: x\n").unwrap();
+        let error = flags(|f| f.config = Some(file.path().to_owned())).unwrap_err();
+        assert!(error.contains("nodename"), "{error}");
+    }
+}

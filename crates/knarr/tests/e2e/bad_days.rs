@@ -1,0 +1,237 @@
+//! Bad input and bad days: one clear error each, nothing left behind.
+
+use std::net::TcpListener;
+
+use anyhow::{Result, ensure};
+use testkit::{Cluster, Options, Output, Run};
+
+use crate::support::{create, import_busybox, pods, ready, shell_pod, until};
+
+fn up(args: &[&str]) -> Result<Output> {
+    Run::new("timeout")
+        .args(["20"])
+        .args([Cluster::binary()?])
+        .args(["up"])
+        .args(args)
+        .output()
+}
+
+fn says(output: &Output, words: &[&str]) -> Result<()> {
+    ensure!(!output.success, "{output:?}");
+    let errors: Vec<&str> = output
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .collect();
+    ensure!(errors.len() == 1, "one error line: {output:?}");
+    for word in words {
+        ensure!(errors[0].contains(word), "no {word:?} in {:?}", errors[0]);
+    }
+    ensure!(!output.stderr.contains("panicked"), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn a_start_that_cannot_be() {
+    testkit::isolated(async || {
+        let dir = tempfile::tempdir()?;
+        let data = dir.path().join("data");
+        let data = data.to_str().unwrap();
+
+        let taken = TcpListener::bind("127.0.0.1:7443")?;
+        says(
+            &up(&["--data-dir", data, "--listen", "127.0.0.1:7443"])?,
+            &["127.0.0.1:7443", "in use", "--listen"],
+        )?;
+        drop(taken);
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "")?;
+        says(
+            &up(&["--data-dir", file.to_str().unwrap()])?,
+            &[file.to_str().unwrap()],
+        )?;
+
+        let nobody = Run::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .args([Cluster::binary()?])
+            .args(["up", "--data-dir", data])
+            .output()?;
+        says(&nobody, &["root"])?;
+
+        says(
+            &up(&["--data-dir", data, "--node-name", "Not_a_name"])?,
+            &["--node-name"],
+        )?;
+        says(
+            &up(&[
+                "--data-dir",
+                data,
+                "--pod-cidr",
+                "10.0.0.0/8",
+                "--service-cidr",
+                "10.1.0.0/16",
+            ])?,
+            &["overlap"],
+        )
+    });
+}
+
+#[test]
+fn a_corrupt_database_is_named() {
+    testkit::isolated(async || {
+        let mut cluster = Cluster::start(Options::default()).await?;
+        cluster.stop()?;
+        let mut databases = Vec::new();
+        for entry in std::fs::read_dir(cluster.data_dir().join("db"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "sqlite" || e == "db") {
+                databases.push(path);
+            }
+        }
+        ensure!(databases.len() == 1, "{databases:?}");
+        let size = std::fs::metadata(&databases[0])?.len();
+        std::fs::write(&databases[0], vec![0x5a; usize::try_from(size)?])?;
+        let output = up(&["--data-dir", cluster.data_dir().to_str().unwrap()])?;
+        says(&output, &[databases[0].to_str().unwrap()])
+    });
+}
+
+#[test]
+fn a_second_up_on_the_same_directory() {
+    testkit::isolated(async || {
+        let cluster = Cluster::start(Options::default()).await?;
+        let data = cluster.data_dir();
+        let output = up(&[
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--listen",
+            "127.0.0.1:7443",
+        ])?;
+        says(&output, &[data.to_str().unwrap(), "another"])?;
+        cluster.knarr()?.args(["get", "nodes"]).ok().map(drop)
+    });
+}
+
+#[test]
+fn wrong_kubeconfigs_and_manifests() {
+    testkit::isolated(async || {
+        let cluster = Cluster::start(Options::default()).await?;
+        let fails = |args: &[&str], words: &[&str]| -> Result<()> {
+            says(&cluster.knarr()?.args(args).output()?, words)
+        };
+        fails(&["get", "pods", "--kubeconfig", "/nowhere"], &["/nowhere"])?;
+        fails(
+            &["get", "ships"],
+            &["the server doesn't have a resource type \"ships\""],
+        )?;
+        fails(
+            &["get", "pod", "nobody"],
+            &["(NotFound): pods \"nobody\" not found"],
+        )?;
+
+        let manifest = |text: &str| -> Result<String> {
+            let path = cluster.scratch().join("manifest.yaml");
+            std::fs::write(&path, text)?;
+            Ok(path.to_str().unwrap().to_owned())
+        };
+        let path = manifest("kind: [")?;
+        fails(&["apply", "-f", &path], &["error parsing", "manifest.yaml"])?;
+        let path = manifest("apiVersion: v1\nkind: Ship\nmetadata: {name: x}\n")?;
+        fails(
+            &["apply", "-f", &path],
+            &["no matches for kind \"Ship\" in version \"v1\""],
+        )?;
+        let path =
+            manifest("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n")?;
+        fails(
+            &["apply", "-f", &path],
+            &["spec.containers: Required value"],
+        )?;
+        let path = manifest(
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: b, ports: [{containerPort: 99999}]}]}\n",
+        )?;
+        fails(&["apply", "-f", &path], &["must be between 1 and 65535"])?;
+
+        let stranger = {
+            let text = std::fs::read_to_string(cluster.kubeconfig())?;
+            let other = cluster.scratch().join("other.kubeconfig");
+            let lines: Vec<&str> = text
+                .lines()
+                .filter(|line| {
+                    !line.contains("client-certificate-data") && !line.contains("client-key-data")
+                })
+                .collect();
+            std::fs::write(
+                &other,
+                lines
+                    .join("\n")
+                    .replace("user:", "user: {}")
+                    .replace("user: {} admin", "user: admin"),
+            )?;
+            other
+        };
+        let refused = cluster
+            .knarr()?
+            .args(["get", "pods", "--kubeconfig"])
+            .args([stranger])
+            .output()?;
+        ensure!(
+            !refused.success && !refused.stderr.contains("panicked"),
+            "{refused:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn down_leaves_nothing() {
+    testkit::isolated(async || {
+        let before = traces()?;
+        let mut cluster = Cluster::start(Options::default()).await?;
+        import_busybox(&cluster)?;
+        let api = pods(&cluster).await?;
+        create(&api, shell_pod("stays", "sleep 1000")).await?;
+        until(&api, "stays", "is ready", ready).await?;
+        ensure!(traces()? != before, "a running cluster shows");
+        cluster.kill()?;
+        cluster.knarr()?.args(["down"]).ok()?;
+        let after = traces()?;
+        ensure!(after == before, "before:\n{before}\nafter:\n{after}");
+        ensure!(
+            cluster.data_dir().is_dir(),
+            "the data stays unless --delete-data is given"
+        );
+        cluster.up().await
+    });
+}
+
+/// All that a cluster makes on a host, as this namespace sees it.
+fn traces() -> Result<String> {
+    let mut found = Run::new("ip")
+        .args(["-o", "link"])
+        .ok()?
+        .lines()
+        .filter(|l| l.contains("kn-"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    found.push_str(&Run::new("nft").args(["list", "tables"]).ok()?);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    found.extend(
+        mounts
+            .lines()
+            .filter(|l| l.contains("/knarr-test-"))
+            .map(|l| format!("{l}\n")),
+    );
+    Ok(found)
+}
+
+#[test]
+fn sigterm_is_a_clean_end() {
+    testkit::isolated(async || {
+        let mut cluster = Cluster::start(Options::default()).await?;
+        cluster.stop()?;
+        ensure!(!cluster.log().contains("panicked"), "{}", cluster.log());
+        cluster.up().await
+    });
+}

@@ -1,0 +1,12 @@
+//! A real `knarr up`, driven by its users' doors: kubectl, a client library, our own client,
+//! and processes inside of pods. Each test has a cluster and a network namespace of its own.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod bad_days;
+mod crash;
+mod images;
+mod kubectl;
+mod own_client;
+mod pods;
+mod support;
