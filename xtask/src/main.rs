@@ -1,0 +1,66 @@
+//! `cargo xtask`: everything that a person or CI does to this repository.
+//!
+//! Kept lean on purpose: it is the first thing that a fresh clone compiles.
+
+mod bench;
+mod demo;
+mod facts;
+mod needs;
+mod release;
+mod shell;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, try, test and measure Knarr.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build knarr, start a cluster in the foreground, deploy examples/hello and print its answer.
+    Demo(demo::Options),
+    /// Install what the tests need, then run every test.
+    Test(test::Options),
+    /// Check the rules of the house: crate edges, file lengths, module docs.
+    Tidy,
+    /// Generate the schema table in crates/api/src/facts from upstream's published data.
+    Facts {
+        /// Folder with upstream's openapi/ and discovery/.
+        #[arg(long, default_value = "../shared/upstream")]
+        upstream: PathBuf,
+    },
+    /// Measure, print a table with machine facts, and optionally write JSON.
+    Bench(bench::Options),
+    /// Build the static release binary.
+    Release,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = shell::enter_root().and_then(|()| match cli.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Tidy => tidy::run(),
+        Command::Facts { upstream } => {
+            facts::run(&upstream, &PathBuf::from("crates/api/src/facts"))
+        }
+        Command::Bench(options) => bench::run(&options),
+        Command::Release => release::run(),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
