@@ -47,6 +47,6 @@ pub fn isolated<F: Future<Output = Result<()>>>(test: impl FnOnce() -> F) {
         runtime.block_on(test())
     });
     if let Err(error) = outcome {
-        panic!("{error:?}");
+        panic!("{error:#}");
     }
 }

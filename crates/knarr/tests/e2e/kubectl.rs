@@ -187,14 +187,10 @@ async fn port_forward(cluster: &Cluster) -> Result<()> {
         .into_command()
         .stdout(Stdio::piped())
         .spawn()?;
-    let line = {
-        let stdout = forward.stdout.take().context("stdout")?;
-        tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).map(|_| line)
-        })
-        .await??
-    };
+    // Held to the end: kubectl writes on, and dies of a broken pipe.
+    let mut stdout = BufReader::new(forward.stdout.take().context("stdout")?);
+    let mut line = String::new();
+    stdout.read_line(&mut line)?;
     let outcome = async {
         ensure!(
             line.contains("Forwarding from 127.0.0.1:18080 -> 8080"),

@@ -35,12 +35,14 @@ fn names_and_services_from_inside() {
             .ok()?;
         let pods = pods(&cluster).await?;
         create(&pods, shell_pod("client", "sleep 1000")).await?;
+        create(&pods, hello_pod("asker")).await?;
         until(&pods, "client", "is ready", ready).await?;
+        until(&pods, "asker", "is ready", ready).await?;
 
         for name in ["hello", "hello.default", "hello.default.svc.cluster.local"] {
             let url = format!("http://{name}/");
             let body = eventually("an answer", LIMIT, async || {
-                exec(&pods, "client", &["wget", "-q", "-O-", "-T", "3", &url]).await
+                exec(&pods, "asker", &["/knarr", "hello", "--ask", &url]).await
             })
             .await?;
             ensure!(body.starts_with("Hello from hello-"), "{name}: {body}");
@@ -78,6 +80,15 @@ fn names_and_services_from_inside() {
         );
         Ok(())
     });
+}
+
+/// A pod of the image that knarr brings along.
+fn hello_pod(name: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "c",
+            "image": "knarr.local/hello:latest", "imagePullPolicy": "IfNotPresent"}]},
+    })
 }
 
 #[test]
@@ -369,12 +380,10 @@ fn host_ports_and_the_host_network() {
         let cluster = Cluster::start(Options::default()).await?;
         let pods = pods(&cluster).await?;
         let hello = |name: &str, port: u16| {
-            json!({
-                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-                "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "c",
-                    "image": "knarr.local/hello:latest", "imagePullPolicy": "IfNotPresent",
-                    "args": [], "ports": [{"containerPort": 8080, "hostPort": port}]}]},
-            })
+            let mut pod = hello_pod(name);
+            pod["spec"]["containers"][0]["ports"] =
+                json!([{"containerPort": 8080, "hostPort": port}]);
+            pod
         };
         create(&pods, hello("ported", 18081)).await?;
         let mut hosted = hello("hosted", 8080);
