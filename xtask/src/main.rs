@@ -37,6 +37,10 @@ enum Command {
         /// Folder with upstream's openapi/ and discovery/.
         #[arg(long, default_value = "../shared/upstream")]
         upstream: PathBuf,
+        /// Folder with upstream's generated.proto files and the Go files beside them; without it
+        /// the table of field numbers stays as it is.
+        #[arg(long)]
+        protos: Option<PathBuf>,
     },
     /// Measure, print a table with machine facts, and optionally write JSON.
     Bench(bench::Options),
@@ -50,8 +54,9 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
-        Command::Facts { upstream } => {
-            facts::run(&upstream, &PathBuf::from("crates/api/src/facts"))
+        Command::Facts { upstream, protos } => {
+            let out = PathBuf::from("crates/api/src/facts");
+            facts::run(&upstream, protos.as_deref(), &out)
         }
         Command::Bench(options) => bench::run(&options),
         Command::Release => release::run(),

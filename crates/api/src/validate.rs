@@ -4,9 +4,17 @@
 //! was refused by decoding, so here it reads as absent.
 
 mod at;
+mod container;
 mod error;
 mod meta;
 pub mod names;
+mod pod;
+mod probe;
+mod resources;
+mod scheduling;
+mod security;
+mod volume;
+mod workload;
 
 use serde_json::Value;
 
@@ -38,11 +46,27 @@ pub fn update(res: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
 pub fn update_subresource(res: &Resource, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::update(new, old, &mut out);
-    let _ = (res, subresource);
+    let at = At::root(new);
+    match (res.group, res.kind, subresource) {
+        ("", "Pod", "status") => pod::status(&at, old, &mut out),
+        ("", "Pod", "ephemeralcontainers") => pod::ephemeral(&at, old, &mut out),
+        ("apps", kind, "status") | ("", kind @ "ReplicationController", "status") => {
+            workload::status(kind, &at, &mut out);
+        }
+        _ => {}
+    }
     out.into_vec()
 }
 
 /// The rules of the kind; `old` where it is an update.
-fn content(res: &Resource, new: &At<'_>, old: Option<&Value>, out: &mut Errors) {
-    let _ = (res, new, old, out);
+fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
+    match (res.group, res.kind) {
+        ("", "Pod") => match old {
+            None => pod::create(new, out),
+            Some(old) => pod::update(new, old, out),
+        },
+        ("", "PodTemplate") => pod::template(&new.field("template"), &[], out),
+        ("apps", kind) | ("", kind @ "ReplicationController") => workload::check(kind, new, old, out),
+        _ => {}
+    }
 }

@@ -41,25 +41,17 @@ fn cpu_ticks(pid: u32) -> Result<u64> {
         .sum()
 }
 
-/// Process ids of the shims below a process's cgroup or session: all whose command says so.
+/// Process ids of the shims that were started by this binary. A shim runs from a detached copy
+/// of it, so its command line says whose it is.
 pub(crate) fn shims(exe: &std::path::Path) -> Vec<u32> {
-    let mut pids = Vec::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line.split(|byte| *byte == 0);
-        let ours = words
-            .next()
-            .is_some_and(|word| word == exe.as_os_str().as_encoded_bytes());
-        if ours && words.next() == Some(b"shim") {
-            pids.push(pid);
-        }
-    }
-    pids
+    let of = |entry: std::fs::DirEntry| -> Option<u32> {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let name = std::fs::read_to_string(entry.path().join("comm")).ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let first = line.split(|byte| *byte == 0).next()?;
+        let ours = name.trim_end() == "knarr-shim"
+            && (first == exe.as_os_str().as_encoded_bytes() || !first.starts_with(b"/"));
+        ours.then_some(pid)
+    };
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(of).collect()
 }

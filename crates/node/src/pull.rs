@@ -82,7 +82,7 @@ impl Puller {
             reason: "InvalidImageName",
             message: format!(
                 "Failed to apply default image tag \"{name}\": couldn't parse image name \"{name}\": {}",
-                stdx::chain(&e)
+                e.problem
             ),
         })?;
         if let Some(image) = self.present(container) {

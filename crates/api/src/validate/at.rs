@@ -15,10 +15,10 @@ const MAX_ERRORS: usize = 100;
 
 /// A value and how it was reached.
 #[derive(Clone, Copy)]
-pub(super) struct At<'a> {
-    pub(super) value: &'a Value,
-    parent: Option<&'a At<'a>>,
-    part: Part<'a>,
+pub(super) struct At<'v, 'p> {
+    pub(super) value: &'v Value,
+    parent: Option<&'p At<'v, 'p>>,
+    part: Part<'p>,
 }
 
 #[derive(Clone, Copy)]
@@ -35,30 +35,30 @@ pub(super) fn get<'a>(value: &'a Value, names: &str) -> &'a Value {
     names.split('.').try_fold(value, |v, name| v.get(name)).unwrap_or(&NULL)
 }
 
-impl<'a> At<'a> {
+impl<'v, 'p> At<'v, 'p> {
     /// The object itself.
-    pub(super) fn root(value: &'a Value) -> Self {
+    pub(super) fn root(value: &'v Value) -> Self {
         At { value, parent: None, part: Part::Root }
     }
 
     /// The member at `name`, or below it where the name has dots.
-    pub(super) fn field(&'a self, name: &'a str) -> At<'a> {
+    pub(super) fn field<'q>(&'q self, name: &'q str) -> At<'v, 'q> {
         At { value: get(self.value, name), parent: Some(self), part: Part::Field(name) }
     }
 
     /// The member of a map: its key stands in brackets.
-    pub(super) fn key(&'a self, key: &'a str) -> At<'a> {
+    pub(super) fn key<'q>(&'q self, key: &'q str) -> At<'v, 'q> {
         At { value: self.value.get(key).unwrap_or(&NULL), parent: Some(self), part: Part::Key(key) }
     }
 
     /// The items of a list.
-    pub(super) fn items(&'a self) -> impl Iterator<Item = At<'a>> {
+    pub(super) fn items<'q>(&'q self) -> impl Iterator<Item = At<'v, 'q>> + use<'v, 'q, 'p> {
         let list = self.value.as_array().map_or(&[][..], Vec::as_slice);
         list.iter().enumerate().map(move |(i, value)| At { value, parent: Some(self), part: Part::Index(i) })
     }
 
     /// The entries of a map.
-    pub(super) fn entries(&'a self) -> impl Iterator<Item = (&'a str, At<'a>)> {
+    pub(super) fn entries<'q>(&'q self) -> impl Iterator<Item = (&'v str, At<'v, 'q>)> + use<'v, 'q, 'p> where 'v: 'q {
         let map = self.value.as_object();
         map.into_iter()
             .flatten()
@@ -85,7 +85,7 @@ impl<'a> At<'a> {
     }
 
     /// The string, empty where there is none.
-    pub(super) fn text(&self) -> &'a str {
+    pub(super) fn text(&self) -> &'v str {
         self.value.as_str().unwrap_or_default()
     }
 
@@ -170,60 +170,60 @@ impl Errors {
         }
     }
 
-    pub(super) fn required(&mut self, at: &At<'_>, detail: &str) {
+    pub(super) fn required(&mut self, at: &At<'_, '_>, detail: &str) {
         self.add(|| FieldError::required(at.path(), detail));
     }
 
     /// Of the value that is there.
-    pub(super) fn invalid(&mut self, at: &At<'_>, detail: impl Into<String>) {
+    pub(super) fn invalid(&mut self, at: &At<'_, '_>, detail: impl Into<String>) {
         // A string that is not there is shown as an empty one.
         let value = if at.value.is_null() { Value::from("") } else { at.value.clone() };
         self.add(|| FieldError::invalid(at.path(), value, detail));
     }
 
     /// Of another value than the one that is there.
-    pub(super) fn invalid_value(&mut self, at: &At<'_>, value: impl Into<Value>, detail: impl Into<String>) {
+    pub(super) fn invalid_value(&mut self, at: &At<'_, '_>, value: impl Into<Value>, detail: impl Into<String>) {
         self.add(|| FieldError::invalid(at.path(), value, detail));
     }
 
-    pub(super) fn forbidden(&mut self, at: &At<'_>, detail: impl Into<String>) {
+    pub(super) fn forbidden(&mut self, at: &At<'_, '_>, detail: impl Into<String>) {
         self.add(|| FieldError::forbidden(at.path(), detail));
     }
 
-    pub(super) fn duplicate(&mut self, at: &At<'_>) {
+    pub(super) fn duplicate(&mut self, at: &At<'_, '_>) {
         self.add(|| FieldError::duplicate(at.path(), at.value.clone()));
     }
 
-    pub(super) fn duplicate_value(&mut self, at: &At<'_>, value: impl Into<Value>) {
+    pub(super) fn duplicate_value(&mut self, at: &At<'_, '_>, value: impl Into<Value>) {
         self.add(|| FieldError::duplicate(at.path(), value));
     }
 
-    pub(super) fn not_found(&mut self, at: &At<'_>) {
+    pub(super) fn not_found(&mut self, at: &At<'_, '_>) {
         self.add(|| FieldError::not_found(at.path(), at.text()));
     }
 
-    pub(super) fn not_supported(&mut self, at: &At<'_>, supported: &[&str]) {
+    pub(super) fn not_supported(&mut self, at: &At<'_, '_>, supported: &[&str]) {
         let value = if at.value.is_null() { Value::from("") } else { at.value.clone() };
         self.add(|| FieldError::not_supported(at.path(), value, supported));
     }
 
-    pub(super) fn too_long(&mut self, at: &At<'_>, limit_bytes: usize) {
+    pub(super) fn too_long(&mut self, at: &At<'_, '_>, limit_bytes: usize) {
         self.add(|| FieldError::too_long(at.path(), limit_bytes));
     }
 
-    pub(super) fn too_many(&mut self, at: &At<'_>, found: usize, limit: usize) {
+    pub(super) fn too_many(&mut self, at: &At<'_, '_>, found: usize, limit: usize) {
         self.add(|| FieldError::too_many(at.path(), found, limit));
     }
 
     /// A string of a form: one error for each of `words`.
-    pub(super) fn form(&mut self, at: &At<'_>, words: Vec<String>) {
+    pub(super) fn form(&mut self, at: &At<'_, '_>, words: Vec<String>) {
         for detail in words {
             self.invalid(at, detail);
         }
     }
 
     /// Required when empty, else of a form.
-    pub(super) fn required_form(&mut self, at: &At<'_>, form: fn(&str) -> Vec<String>) {
+    pub(super) fn required_form(&mut self, at: &At<'_, '_>, form: fn(&str) -> Vec<String>) {
         if at.text().is_empty() {
             self.required(at, "");
         } else {
@@ -232,7 +232,7 @@ impl Errors {
     }
 
     /// Required when empty; whether it was there.
-    pub(super) fn present(&mut self, at: &At<'_>) -> bool {
+    pub(super) fn present(&mut self, at: &At<'_, '_>) -> bool {
         if at.is_empty() {
             self.required(at, "");
         }
@@ -240,42 +240,42 @@ impl Errors {
     }
 
     /// Required when empty, else one of these.
-    pub(super) fn one_of(&mut self, at: &At<'_>, supported: &[&str]) {
+    pub(super) fn one_of(&mut self, at: &At<'_, '_>, supported: &[&str]) {
         if self.present(at) {
             self.any_of(at, supported);
         }
     }
 
     /// One of these where it is set.
-    pub(super) fn any_of(&mut self, at: &At<'_>, supported: &[&str]) {
+    pub(super) fn any_of(&mut self, at: &At<'_, '_>, supported: &[&str]) {
         if at.is_set() && !supported.contains(&at.text()) {
             self.not_supported(at, supported);
         }
     }
 
     /// Not negative where it is set.
-    pub(super) fn non_negative(&mut self, at: &At<'_>) {
+    pub(super) fn non_negative(&mut self, at: &At<'_, '_>) {
         if at.int().is_some_and(|n| n < 0) {
             self.invalid(at, "must be greater than or equal to 0");
         }
     }
 
     /// Greater than zero where it is set.
-    pub(super) fn positive(&mut self, at: &At<'_>) {
+    pub(super) fn positive(&mut self, at: &At<'_, '_>) {
         if at.int().is_some_and(|n| n <= 0) {
             self.invalid(at, "must be greater than 0");
         }
     }
 
     /// Within these where it is set, both inclusive.
-    pub(super) fn range(&mut self, at: &At<'_>, low: i64, high: i64) {
+    pub(super) fn range(&mut self, at: &At<'_, '_>, low: i64, high: i64) {
         if at.int().is_some_and(|n| n < low || n > high) {
             self.invalid(at, format!("must be between {low} and {high}, inclusive"));
         }
     }
 
     /// The number or the name of a port.
-    pub(super) fn port(&mut self, at: &At<'_>) {
+    pub(super) fn port(&mut self, at: &At<'_, '_>) {
         match at.value {
             Value::String(name) => self.form(at, names::port_name(name)),
             Value::Number(_) => self.form(at, names::port_number(at.int().unwrap_or_default())),
@@ -284,14 +284,14 @@ impl Errors {
     }
 
     /// As it was.
-    pub(super) fn immutable(&mut self, at: &At<'_>, old: &Value) {
+    pub(super) fn immutable(&mut self, at: &At<'_, '_>, old: &Value) {
         if !same(at.value, old) {
             self.invalid(at, "field is immutable");
         }
     }
 
     /// A LabelSelector, or a NodeSelectorRequirement's cousin: its keys, values and operators.
-    pub(super) fn label_selector(&mut self, at: &At<'_>) {
+    pub(super) fn label_selector(&mut self, at: &At<'_, '_>) {
         let labels = at.field("matchLabels");
         self.labels(&labels);
         let expressions = at.field("matchExpressions");
@@ -300,7 +300,7 @@ impl Errors {
         }
     }
 
-    fn requirement(&mut self, at: &At<'_>) {
+    fn requirement(&mut self, at: &At<'_, '_>) {
         let (operator, values) = (at.field("operator"), at.field("values"));
         match operator.text() {
             "In" | "NotIn" => {
@@ -323,7 +323,7 @@ impl Errors {
     }
 
     /// A map of labels.
-    pub(super) fn labels(&mut self, at: &At<'_>) {
+    pub(super) fn labels(&mut self, at: &At<'_, '_>) {
         for (key, value) in at.entries() {
             for detail in names::qualified_name(key) {
                 self.invalid_value(at, key, detail);

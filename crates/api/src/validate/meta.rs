@@ -64,7 +64,7 @@ pub(super) fn create(res: &Resource, object: &Value, out: &mut Errors) {
 }
 
 /// What holds for new and changed metadata.
-fn common(meta: &At<'_>, out: &mut Errors) {
+fn common(meta: &At<'_, '_>, out: &mut Errors) {
     out.labels(&meta.field("labels"));
     annotations(&meta.field("annotations"), out);
     owners(&meta.field("ownerReferences"), out);
@@ -72,13 +72,13 @@ fn common(meta: &At<'_>, out: &mut Errors) {
 }
 
 /// Metadata of a pod template.
-pub(super) fn template(meta: &At<'_>, out: &mut Errors) {
+pub(super) fn template(meta: &At<'_, '_>, out: &mut Errors) {
     out.labels(&meta.field("labels"));
     annotations(&meta.field("annotations"), out);
     finalizers(&meta.field("finalizers"), out);
 }
 
-fn annotations(at: &At<'_>, out: &mut Errors) {
+fn annotations(at: &At<'_, '_>, out: &mut Errors) {
     let mut size_bytes = 0;
     for (key, value) in at.entries() {
         size_bytes += key.len() + value.text().len();
@@ -91,7 +91,7 @@ fn annotations(at: &At<'_>, out: &mut Errors) {
     }
 }
 
-fn owners(at: &At<'_>, out: &mut Errors) {
+fn owners(at: &At<'_, '_>, out: &mut Errors) {
     let mut controller: Option<String> = None;
     for owner in at.items() {
         let (version, kind) = (owner.field("apiVersion"), owner.field("kind"));
@@ -123,7 +123,7 @@ fn owners(at: &At<'_>, out: &mut Errors) {
     }
 }
 
-fn finalizers(at: &At<'_>, out: &mut Errors) {
+fn finalizers(at: &At<'_, '_>, out: &mut Errors) {
     let has = |name: &str| at.items().any(|f| f.text() == name);
     for finalizer in at.items() {
         let text = finalizer.text();

@@ -146,7 +146,8 @@ pub(crate) fn on_update(resource: &Resource, subresource: &str, new: &mut Value,
         }
         _ => {}
     }
-    if has_generation(resource) && content_changed(new, old) {
+    // A binding fills the node in; the generation counts what users ask for.
+    if has_generation(resource) && subresource != "binding" && content_changed(new, old) {
         meta::set(new, "generation", meta::generation(old) + 1);
     }
 }
