@@ -11,6 +11,7 @@ pub mod facts;
 pub mod meta;
 pub mod openapi;
 pub mod patch;
+pub mod proto;
 pub mod quantity;
 pub mod resource;
 pub mod schema;

@@ -179,6 +179,10 @@ impl Quantity {
 
     /// The sum; its format is the first term's, unless that is zero.
     #[must_use]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it saturates, which an operator would hide"
+    )]
     pub fn add(self, other: Self) -> Self {
         let format = if self.is_zero() {
             other.format
@@ -193,6 +197,10 @@ impl Quantity {
 
     /// The difference; its format is the first term's, unless that is zero.
     #[must_use]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it saturates, which an operator would hide"
+    )]
     pub fn sub(self, other: Self) -> Self {
         self.add(Self {
             nano: -other.nano,

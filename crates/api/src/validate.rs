@@ -4,15 +4,23 @@
 //! was refused by decoding, so here it reads as absent.
 
 mod at;
+mod batch;
+mod cluster;
+mod config;
 mod container;
+mod cron;
 mod error;
 mod meta;
 pub mod names;
+mod network;
 mod pod;
 mod probe;
+mod rbac;
 mod resources;
 mod scheduling;
 mod security;
+mod service;
+mod storage;
 mod volume;
 mod workload;
 
@@ -36,16 +44,21 @@ pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {
 #[must_use]
 pub fn update(res: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
-    meta::update(new, old, &mut out);
+    meta::update(res, new, old, &mut out);
     content(res, &At::root(new), Some(old), &mut out);
     out.into_vec()
 }
 
 /// What is wrong with `new` as the outcome of a write to a subresource (`status`, `resize`, ...) of `old`.
 #[must_use]
-pub fn update_subresource(res: &Resource, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+pub fn update_subresource(
+    res: &Resource,
+    subresource: &str,
+    new: &Value,
+    old: &Value,
+) -> Vec<FieldError> {
     let mut out = Errors::default();
-    meta::update(new, old, &mut out);
+    meta::update(res, new, old, &mut out);
     let at = At::root(new);
     match (res.group, res.kind, subresource) {
         ("", "Pod", "status") => pod::status(&at, old, &mut out),
@@ -53,6 +66,7 @@ pub fn update_subresource(res: &Resource, subresource: &str, new: &Value, old: &
         ("apps", kind, "status") | ("", kind @ "ReplicationController", "status") => {
             workload::status(kind, &at, &mut out);
         }
+        ("", "Node", "status") => cluster::node_status(&at, &mut out),
         _ => {}
     }
     out.into_vec()
@@ -66,7 +80,39 @@ fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Erro
             Some(old) => pod::update(new, old, out),
         },
         ("", "PodTemplate") => pod::template(&new.field("template"), &[], out),
-        ("apps", kind) | ("", kind @ "ReplicationController") => workload::check(kind, new, old, out),
+        ("apps", kind) | ("", kind @ "ReplicationController") => {
+            workload::check(kind, new, old, out)
+        }
+        ("batch", "Job") => batch::job(new, old, out),
+        ("batch", "CronJob") => batch::cron_job(new, old, out),
+        ("", "Service") => service::service(new, old, out),
+        ("", "Endpoints") => service::endpoints(new, out),
+        ("discovery.k8s.io", "EndpointSlice") => service::slice(new, old, out),
+        ("", "ConfigMap") => config::config_map(new, old, out),
+        ("", "Secret") => config::secret(new, old, out),
+        ("", "Namespace") => cluster::namespace(new, out),
+        ("", "Node") => cluster::node(new, old, out),
+        ("", "LimitRange") => cluster::limit_range(new, out),
+        ("", "ResourceQuota") => cluster::quota(new, old, out),
+        ("", "Event") => cluster::event(new, out),
+        ("", "PersistentVolumeClaim") => storage::claim(new, old, out),
+        ("", "PersistentVolume") => storage::volume(new, old, out),
+        ("storage.k8s.io", "StorageClass") => storage::class(new, old, out),
+        ("scheduling.k8s.io", "PriorityClass") => cluster::priority_class(new, old, out),
+        ("coordination.k8s.io", "Lease") => cluster::lease(new, out),
+        ("node.k8s.io", "RuntimeClass") => cluster::runtime_class(new, old, out),
+        ("autoscaling", "HorizontalPodAutoscaler") => cluster::autoscaler(new, out),
+        ("policy", "PodDisruptionBudget") => cluster::disruption_budget(new, out),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            cluster::custom_resource_definition(new, out)
+        }
+        ("rbac.authorization.k8s.io", kind) => rbac::check(kind, new, old, out),
+        ("networking.k8s.io", "Ingress") => network::ingress(new, out),
+        ("networking.k8s.io", "IngressClass") => network::ingress_class(new, old, out),
+        ("networking.k8s.io", "NetworkPolicy") => network::policy(new, out),
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

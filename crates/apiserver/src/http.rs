@@ -10,6 +10,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
 use serde_json::Value;
 
+use crate::negotiate::Syntax;
+
 /// An error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of requests and answers.
@@ -93,10 +95,26 @@ pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body
     respond(status, "text/plain; charset=utf-8", text.into())
 }
 
-/// An error as a `Status`.
+/// An answer in JSON or protobuf; in JSON too what has no protobuf form, as its content type says.
+pub(crate) fn value(syntax: Syntax, status: StatusCode, value: &Value) -> Response<Body> {
+    if syntax == Syntax::Protobuf {
+        match api::proto::encode(value) {
+            Ok(bytes) => return respond(status, syntax.content_type(), bytes),
+            Err(error) => tracing::debug!("answering in JSON: {error}"),
+        }
+    }
+    json(status, value)
+}
+
+/// An error as a `Status` in JSON.
 pub(crate) fn error(error: &ApiError) -> Response<Body> {
+    error_in(Syntax::Json, error)
+}
+
+/// An error as a `Status`.
+pub(crate) fn error_in(syntax: Syntax, error: &ApiError) -> Response<Body> {
     let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, &error.to_value());
+    let mut response = value(syntax, status, &error.to_value());
     let retry = error
         .details
         .as_ref()

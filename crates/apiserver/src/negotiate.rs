@@ -1,5 +1,6 @@
 //! Content negotiation: in which form an answer is wanted, and in which a body came.
 
+use api::proto;
 use api::status::ApiError;
 use http::{HeaderMap, header};
 
@@ -10,6 +11,8 @@ pub(crate) enum Syntax {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 impl Syntax {
@@ -17,6 +20,15 @@ impl Syntax {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => proto::MEDIA_TYPE,
+        }
+    }
+
+    /// The content type of a watch.
+    pub(crate) fn stream_content_type(self) -> &'static str {
+        match self {
+            Self::Protobuf => proto::WATCH_MEDIA_TYPE,
+            other => other.content_type(),
         }
     }
 }
@@ -39,7 +51,7 @@ pub(crate) struct Accepted {
     pub(crate) shape: Shape,
 }
 
-const OFFERED: &[&str] = &["application/json", "application/yaml"];
+const OFFERED: &[&str] = &["application/json", "application/yaml", proto::MEDIA_TYPE];
 
 /// One clause of an `Accept` header.
 pub(crate) struct Clause<'a> {
@@ -110,6 +122,7 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
         let syntax = match clause.media {
             "application/json" | "*/*" | "application/*" => Syntax::Json,
             "application/yaml" => Syntax::Yaml,
+            proto::MEDIA_TYPE => Syntax::Protobuf,
             _ => continue,
         };
         let shape = match clause.param("as") {
@@ -117,6 +130,8 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
             Some(_) if !shapes || clause.param("g") != Some("meta.k8s.io") => continue,
             // v1beta1 is not served by upstream 1.36 either way: only v1 is offered.
             Some(_) if clause.param("v") != Some("v1") => continue,
+            // A Table has no protobuf form, upstream either.
+            Some("Table") if syntax == Syntax::Protobuf => continue,
             Some("Table") => Shape::Table,
             Some("PartialObjectMetadata") if !list => Shape::Metadata,
             Some("PartialObjectMetadataList") if list => Shape::Metadata,
@@ -127,11 +142,28 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
     Err(ApiError::not_acceptable(OFFERED))
 }
 
+/// The syntax of an answer that has one shape only (an error, a review): what is preferred of
+/// JSON and protobuf. It is never refused.
+pub(crate) fn preferred(headers: &HeaderMap) -> Syntax {
+    let binary = clauses(headers)
+        .iter()
+        .find_map(|clause| match clause.media {
+            proto::MEDIA_TYPE => Some(true),
+            "application/json" | "*/*" | "application/*" => Some(false),
+            _ => None,
+        });
+    match binary {
+        Some(true) => Syntax::Protobuf,
+        _ => Syntax::Json,
+    }
+}
+
 /// The syntax of a request body. Absent means JSON.
 pub(crate) fn body_syntax(headers: &HeaderMap) -> Result<Syntax, ApiError> {
     match media_type(headers).as_str() {
         "" | "application/json" | "*/*" | "application/*" => Ok(Syntax::Json),
         "application/yaml" => Ok(Syntax::Yaml),
+        proto::MEDIA_TYPE => Ok(Syntax::Protobuf),
         _ => Err(ApiError::unsupported_media_type(OFFERED)),
     }
 }
@@ -172,9 +204,19 @@ mod tests {
             (
                 "application/vnd.kubernetes.protobuf,application/json",
                 true,
-                Some((Syntax::Json, Shape::Object)),
+                Some((Syntax::Protobuf, Shape::Object)),
             ),
-            ("application/vnd.kubernetes.protobuf", false, None),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+                true,
+                Some((Syntax::Json, Shape::Table)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+                true,
+                Some((Syntax::Protobuf, Shape::Metadata)),
+            ),
+            ("application/vnd.kubernetes.cbor", false, None),
             (
                 "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
                 true,

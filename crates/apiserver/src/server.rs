@@ -27,8 +27,9 @@ use crate::cache::Cache;
 use crate::config::{Config, PeerCertificate};
 use crate::error::StartError;
 use crate::hooks;
-use crate::http::{Body, BoxError, error as error_response, text};
+use crate::http::{Body, BoxError, error_in, text};
 use crate::metrics::{Labels, Metrics};
+use crate::negotiate;
 use crate::nonresource::{self, documents::Documents};
 use crate::pipeline::{self, Call};
 use crate::query::Query;
@@ -106,6 +107,7 @@ impl ApiServer {
         let query = Query::parse(request.uri().query());
         let info = Info::parse(request.method(), request.uri().path(), &query);
         let labels = labels(&info);
+        let syntax = negotiate::preferred(request.headers());
         self.state.metrics.inflight(1);
         let response = match self.dispatch(&info, query, request).await {
             Ok(response) => response,
@@ -113,7 +115,7 @@ impl ApiServer {
                 if error.code >= 500 {
                     tracing::warn!(verb = info.verb, path = %info.path, code = error.code, "{error}");
                 }
-                error_response(&error)
+                error_in(syntax, &error)
             }
         };
         self.state.metrics.inflight(-1);

@@ -53,5 +53,10 @@ pub(crate) fn shims(exe: &std::path::Path) -> Vec<u32> {
             && (first == exe.as_os_str().as_encoded_bytes() || !first.starts_with(b"/"));
         ours.then_some(pid)
     };
-    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(of).collect()
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(of)
+        .collect()
 }

@@ -72,9 +72,15 @@ impl Hello {
 
 /// One GET; names are looked up as any program in a pod does it.
 async fn ask(url: &str) -> Result<String> {
-    let rest = url.strip_prefix("http://").context("only http:// is spoken here")?;
+    let rest = url
+        .strip_prefix("http://")
+        .context("only http:// is spoken here")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let address = if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
     let ask = async {
         let stream = tokio::net::TcpStream::connect(&address)
             .await
@@ -86,9 +92,17 @@ async fn ask(url: &str) -> Result<String> {
             .body(http_body_util::Empty::<Bytes>::new())?;
         let answer = async {
             let response = sender.send_request(request).await?;
-            anyhow::ensure!(response.status().is_success(), "{url} answers {}", response.status());
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            let bytes = body.map_err(|error| anyhow::anyhow!("{url}: {error}"))?.to_bytes();
+            anyhow::ensure!(
+                response.status().is_success(),
+                "{url} answers {}",
+                response.status()
+            );
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+                .collect()
+                .await;
+            let bytes = body
+                .map_err(|error| anyhow::anyhow!("{url}: {error}"))?
+                .to_bytes();
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         tokio::select! {
@@ -99,7 +113,9 @@ async fn ask(url: &str) -> Result<String> {
             },
         }
     };
-    tokio::time::timeout(ASK_TIMEOUT, ask).await.with_context(|| format!("{url} does not answer"))?
+    tokio::time::timeout(ASK_TIMEOUT, ask)
+        .await
+        .with_context(|| format!("{url} does not answer"))?
 }
 
 fn answer(request: &Request<hyper::body::Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {

@@ -15,10 +15,10 @@ use image::{Images, Mirror};
 use net::PodNet;
 use node::Node;
 use store::Store;
-use sys::probe::Verdict;
+use sys::probe::{Finding, Verdict};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -130,7 +130,7 @@ async fn start(
     drain: &CancellationToken,
 ) -> Result<Cluster> {
     let listener = listen(config.listen).await?;
-    look_at_host(instance);
+    let host = look_at_host(instance);
 
     // The pod network, the images and the store do not need each other.
     let node_ip = config.node_ip.or_else(default_address);
@@ -210,6 +210,7 @@ async fn start(
     });
     let node = start_node(config, instance, &server, network, images, node_ip, drain).await?;
     local.put(node.kubelet_service());
+    heed_host(host).await?;
     tasks.spawn(async move {
         node.run().await;
         "node"
@@ -348,18 +349,34 @@ fn default_address() -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
 }
 
-/// Says what the host lacks. Beside the start, not in its way.
-fn look_at_host(instance: &Instance) {
+/// Looks at the host on a thread of its own, beside the start and not in its way.
+fn look_at_host(instance: &Instance) -> JoinHandle<Vec<Finding>> {
     let data_dir = instance.data_dir.clone();
-    tokio::task::spawn_blocking(move || {
-        for finding in sys::probe::host(&data_dir) {
-            match finding.verdict {
-                Verdict::Ok => tracing::debug!(name = finding.name, "{}", finding.meaning),
-                Verdict::Warn => tracing::info!(name = finding.name, "{}", finding.meaning),
-                Verdict::Fail => tracing::error!(name = finding.name, "{}", finding.meaning),
-            }
+    tokio::task::spawn_blocking(move || sys::probe::host(&data_dir))
+}
+
+/// Says what the host lacks; an error when pods could not run here.
+async fn heed_host(findings: JoinHandle<Vec<Finding>>) -> Result<()> {
+    let mut lacking = Vec::new();
+    for Finding {
+        name,
+        verdict,
+        meaning,
+    } in findings.await.context("a look at the host")?
+    {
+        match verdict {
+            Verdict::Ok => tracing::debug!(name, "{meaning}"),
+            Verdict::Warn => tracing::info!(name, "{meaning}"),
+            Verdict::Fail => lacking.push(format!("{name}: {meaning}")),
         }
-    });
+    }
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "this host lacks what pods need: {} (see `knarr check`)",
+        lacking.join("; ")
+    )
 }
 
 async fn open_network(

@@ -3,5 +3,6 @@
 //! `cargo xtask facts` writes the files below; nobody edits them.
 
 pub(crate) mod described;
+pub(crate) mod proto;
 pub(crate) mod resources;
 pub(crate) mod types;

@@ -46,10 +46,9 @@ fn object(ty: &'static Type, map: &mut Map<String, Value>, depth: usize) {
         if !field.default.is_empty()
             && !ZEROES.contains(&field.default)
             && is_unset(map.get(field.name))
+            && let Ok(default) = serde_json::from_str(field.default)
         {
-            if let Ok(default) = serde_json::from_str(field.default) {
-                map.insert(field.name.to_owned(), default);
-            }
+            map.insert(field.name.to_owned(), default);
         }
     }
     for (key, value) in map.iter_mut() {

@@ -32,37 +32,68 @@ enum Part<'a> {
 
 /// The value below `value` at names with dots between; null where there is none.
 pub(super) fn get<'a>(value: &'a Value, names: &str) -> &'a Value {
-    names.split('.').try_fold(value, |v, name| v.get(name)).unwrap_or(&NULL)
+    names
+        .split('.')
+        .try_fold(value, |v, name| v.get(name))
+        .unwrap_or(&NULL)
 }
 
 impl<'v, 'p> At<'v, 'p> {
     /// The object itself.
     pub(super) fn root(value: &'v Value) -> Self {
-        At { value, parent: None, part: Part::Root }
+        At {
+            value,
+            parent: None,
+            part: Part::Root,
+        }
     }
 
     /// The member at `name`, or below it where the name has dots.
     pub(super) fn field<'q>(&'q self, name: &'q str) -> At<'v, 'q> {
-        At { value: get(self.value, name), parent: Some(self), part: Part::Field(name) }
+        At {
+            value: get(self.value, name),
+            parent: Some(self),
+            part: Part::Field(name),
+        }
     }
 
     /// The member of a map: its key stands in brackets.
     pub(super) fn key<'q>(&'q self, key: &'q str) -> At<'v, 'q> {
-        At { value: self.value.get(key).unwrap_or(&NULL), parent: Some(self), part: Part::Key(key) }
+        At {
+            value: self.value.get(key).unwrap_or(&NULL),
+            parent: Some(self),
+            part: Part::Key(key),
+        }
     }
 
     /// The items of a list.
     pub(super) fn items<'q>(&'q self) -> impl Iterator<Item = At<'v, 'q>> + use<'v, 'q, 'p> {
         let list = self.value.as_array().map_or(&[][..], Vec::as_slice);
-        list.iter().enumerate().map(move |(i, value)| At { value, parent: Some(self), part: Part::Index(i) })
+        list.iter().enumerate().map(move |(i, value)| At {
+            value,
+            parent: Some(self),
+            part: Part::Index(i),
+        })
     }
 
     /// The entries of a map.
-    pub(super) fn entries<'q>(&'q self) -> impl Iterator<Item = (&'v str, At<'v, 'q>)> + use<'v, 'q, 'p> where 'v: 'q {
+    pub(super) fn entries<'q>(
+        &'q self,
+    ) -> impl Iterator<Item = (&'v str, At<'v, 'q>)> + use<'v, 'q, 'p>
+    where
+        'v: 'q,
+    {
         let map = self.value.as_object();
-        map.into_iter()
-            .flatten()
-            .map(move |(key, value)| (key.as_str(), At { value, parent: Some(self), part: Part::Key(key) }))
+        map.into_iter().flatten().map(move |(key, value)| {
+            (
+                key.as_str(),
+                At {
+                    value,
+                    parent: Some(self),
+                    part: Part::Key(key),
+                },
+            )
+        })
     }
 
     /// Whether something is there.
@@ -101,7 +132,9 @@ impl<'v, 'p> At<'v, 'p> {
 
     /// The quantity.
     pub(super) fn quantity(&self) -> Option<Quantity> {
-        self.value.as_str().and_then(|text| Quantity::parse(text).ok())
+        self.value
+            .as_str()
+            .and_then(|text| Quantity::parse(text).ok())
     }
 
     /// `spec.containers[0].name`.
@@ -136,10 +169,14 @@ fn is_empty(value: &Value) -> bool {
 pub(super) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
-            x.iter().all(|(key, v)| same(v, y.get(key).unwrap_or(&NULL)))
-                && y.iter().all(|(key, v)| x.contains_key(key) || same(&NULL, v))
+            x.iter()
+                .all(|(key, v)| same(v, y.get(key).unwrap_or(&NULL)))
+                && y.iter()
+                    .all(|(key, v)| x.contains_key(key) || same(&NULL, v))
         }
-        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
+        (Value::Array(x), Value::Array(y)) => {
+            x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y))
+        }
         _ => a == b || (unset(a) && unset(b)),
     }
 }
@@ -177,12 +214,21 @@ impl Errors {
     /// Of the value that is there.
     pub(super) fn invalid(&mut self, at: &At<'_, '_>, detail: impl Into<String>) {
         // A string that is not there is shown as an empty one.
-        let value = if at.value.is_null() { Value::from("") } else { at.value.clone() };
+        let value = if at.value.is_null() {
+            Value::from("")
+        } else {
+            at.value.clone()
+        };
         self.add(|| FieldError::invalid(at.path(), value, detail));
     }
 
     /// Of another value than the one that is there.
-    pub(super) fn invalid_value(&mut self, at: &At<'_, '_>, value: impl Into<Value>, detail: impl Into<String>) {
+    pub(super) fn invalid_value(
+        &mut self,
+        at: &At<'_, '_>,
+        value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) {
         self.add(|| FieldError::invalid(at.path(), value, detail));
     }
 
@@ -203,7 +249,11 @@ impl Errors {
     }
 
     pub(super) fn not_supported(&mut self, at: &At<'_, '_>, supported: &[&str]) {
-        let value = if at.value.is_null() { Value::from("") } else { at.value.clone() };
+        let value = if at.value.is_null() {
+            Value::from("")
+        } else {
+            at.value.clone()
+        };
         self.add(|| FieldError::not_supported(at.path(), value, supported));
     }
 
@@ -305,12 +355,18 @@ impl Errors {
         match operator.text() {
             "In" | "NotIn" => {
                 if values.is_empty() {
-                    self.required(&values, "must be specified when `operator` is 'In' or 'NotIn'");
+                    self.required(
+                        &values,
+                        "must be specified when `operator` is 'In' or 'NotIn'",
+                    );
                 }
             }
             "Exists" | "DoesNotExist" => {
                 if !values.is_empty() {
-                    self.forbidden(&values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+                    self.forbidden(
+                        &values,
+                        "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                    );
                 }
             }
             _ => self.invalid(&operator, "not a valid selector operator"),

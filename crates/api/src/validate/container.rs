@@ -43,10 +43,10 @@ pub(super) fn all(spec: &At<'_, '_>, pod: &Pod<'_>, out: &mut Errors) {
             probe::lifecycle(&container.field("lifecycle"), pod, out);
             probe::all(&container, out);
             host_ports(&container, &mut ports, out);
-            let policy = container.field("restartPolicy");
-            if policy.is_set() && container.field("restartPolicyRules").is_empty() {
-                out.any_of(&policy, &["Always", "Never", "OnFailure"]);
-            }
+            out.any_of(
+                &container.field("restartPolicy"),
+                &["Always", "Never", "OnFailure"],
+            );
         }
     }
     let list = spec.field("initContainers");
@@ -71,7 +71,12 @@ fn init<'a>(container: &At<'a, '_>, pod: &Pod<'_>, seen: &mut HashSet<&'a str>, 
         probe::all(container, out);
         return;
     }
-    for name in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+    for name in [
+        "lifecycle",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+    ] {
         let field = container.field(name);
         if field.is_set() {
             out.forbidden(&field, INIT_ONLY);
@@ -92,7 +97,16 @@ fn ephemeral<'a>(
     if !target.is_empty() && !targets.contains(target.text()) {
         out.not_found(&target);
     }
-    for name in ["ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy", "restartPolicy"] {
+    for name in [
+        "ports",
+        "resources",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "resizePolicy",
+        "restartPolicy",
+    ] {
         let field = container.field(name);
         if !field.is_empty() {
             out.forbidden(&field, NOT_EPHEMERAL);
@@ -110,7 +124,11 @@ fn ephemeral<'a>(
 }
 
 fn unique_name<'a>(container: &At<'a, '_>, seen: &mut HashSet<&'a str>, out: &mut Errors) {
-    let text = container.value.get("name").and_then(|v| v.as_str()).unwrap_or_default();
+    let text = container
+        .value
+        .get("name")
+        .and_then(|v| v.as_str())
+        .unwrap_or_default();
     if !text.is_empty() && !seen.insert(text) {
         out.duplicate(&container.field("name"));
     }
@@ -120,8 +138,14 @@ fn host_ports(container: &At<'_, '_>, seen: &mut HashSet<String>, out: &mut Erro
     let ports = container.field("ports");
     for port in ports.items() {
         let host = port.field("hostPort");
-        let Some(number) = host.int().filter(|n| *n != 0) else { continue };
-        let key = format!("{}/{}/{number}", port.field("protocol").text(), port.field("hostIP").text());
+        let Some(number) = host.int().filter(|n| *n != 0) else {
+            continue;
+        };
+        let key = format!(
+            "{}/{}/{number}",
+            port.field("protocol").text(),
+            port.field("hostIP").text()
+        );
         if seen.contains(&key) {
             out.duplicate_value(&host, key);
         } else {
@@ -139,12 +163,18 @@ fn common(container: &At<'_, '_>, pod: &Pod<'_>, out: &mut Errors) {
     } else if pod.is_pod && image.text().trim() != image.text() {
         out.invalid(&image, "must not have leading or trailing whitespace");
     }
-    out.one_of(&container.field("terminationMessagePolicy"), &["File", "FallbackToLogsOnError"]);
+    out.one_of(
+        &container.field("terminationMessagePolicy"),
+        &["File", "FallbackToLogsOnError"],
+    );
     ports(&container.field("ports"), pod, out);
     env(&container.field("env"), out);
     env_from(&container.field("envFrom"), out);
     volume::mounts(container, &pod.volumes, out);
-    out.one_of(&container.field("imagePullPolicy"), &["Always", "IfNotPresent", "Never"]);
+    out.one_of(
+        &container.field("imagePullPolicy"),
+        &["Always", "IfNotPresent", "Never"],
+    );
     resources::requirements(&container.field("resources"), out);
     resize_policy(&container.field("resizePolicy"), pod, out);
     security::container(&container.field("securityContext"), out);
@@ -171,12 +201,19 @@ fn ports(at: &At<'_, '_>, pod: &Pod<'_>, out: &mut Errors) {
             out.port(&outside);
         }
         if pod.host_network && (pod.is_pod || host != 0) && Some(host) != inside.int() {
-            out.invalid_value(&outside, host, "must match `containerPort` when `hostNetwork` is true");
+            out.invalid_value(
+                &outside,
+                host,
+                "must match `containerPort` when `hostNetwork` is true",
+            );
         }
         out.one_of(&port.field("protocol"), &["SCTP", "TCP", "UDP"]);
         let ip = port.field("hostIP");
         if !ip.is_empty() && ip.text().parse::<std::net::IpAddr>().is_err() {
-            out.invalid(&ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            out.invalid(
+                &ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
     }
 }
@@ -189,7 +226,14 @@ fn env(at: &At<'_, '_>, out: &mut Errors) {
             continue;
         }
         let mut sources = 0;
-        for (source, at) in from.value.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()).map(|(k, _)| (k.as_str(), from.field(k))) {
+        for (source, at) in from
+            .value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, _)| (k.as_str(), from.field(k)))
+        {
             sources += 1;
             match source {
                 "fieldRef" => field_ref(&at, ENV_FIELDS, out),
@@ -216,7 +260,11 @@ fn env(at: &At<'_, '_>, out: &mut Errors) {
         } else if !variable.field("value").is_empty() {
             out.invalid_value(&from, "", "may not be specified when `value` is not empty");
         } else if sources > 1 {
-            out.invalid_value(&from, "", "may not have more than one field specified at a time");
+            out.invalid_value(
+                &from,
+                "",
+                "may not have more than one field specified at a time",
+            );
         }
     }
 }
@@ -228,7 +276,10 @@ pub(super) fn field_ref(at: &At<'_, '_>, known: &[&str], out: &mut Errors) {
         return;
     }
     let text = path.text();
-    match text.strip_suffix(']').and_then(|t| t.split_once("['").or_else(|| t.split_once('['))) {
+    match text
+        .strip_suffix(']')
+        .and_then(|t| t.split_once("['").or_else(|| t.split_once('[')))
+    {
         Some(("metadata.annotations", key)) => {
             let key = key.trim_end_matches('\'');
             for detail in names::qualified_name(&key.to_lowercase()) {
@@ -243,10 +294,15 @@ pub(super) fn field_ref(at: &At<'_, '_>, known: &[&str], out: &mut Errors) {
         }
         Some((other, _)) => out.invalid_value(at, other, "does not support subscript"),
         None if known.contains(&text) => {}
-        None if ["metadata.labels", "metadata.annotations"].contains(&text) || ENV_FIELDS.contains(&text) => {
+        None if ["metadata.labels", "metadata.annotations"].contains(&text)
+            || ENV_FIELDS.contains(&text) =>
+        {
             out.not_supported(&path, known);
         }
-        None => out.invalid(&path, format!("error converting fieldPath: field label not supported: {text}")),
+        None => out.invalid(
+            &path,
+            format!("error converting fieldPath: field label not supported: {text}"),
+        ),
     }
 }
 
@@ -288,7 +344,11 @@ fn env_from(at: &At<'_, '_>, out: &mut Errors) {
         match sources {
             0 => out.invalid_value(at, "", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
-            _ => out.invalid_value(at, "", "may not have more than one field specified at a time"),
+            _ => out.invalid_value(
+                at,
+                "",
+                "may not have more than one field specified at a time",
+            ),
         }
     }
 }
@@ -303,7 +363,11 @@ fn resize_policy(at: &At<'_, '_>, pod: &Pod<'_>, out: &mut Errors) {
         out.one_of(&name, &["cpu", "memory"]);
         out.one_of(&restart, &["NotRequired", "RestartContainer"]);
         if pod.restart_policy == "Never" && restart.text() == "RestartContainer" {
-            out.invalid_value(at, restart.text(), "must be 'NotRequired' when `restartPolicy` is 'Never'");
+            out.invalid_value(
+                at,
+                restart.text(),
+                "must be 'NotRequired' when `restartPolicy` is 'Never'",
+            );
         }
     }
 }

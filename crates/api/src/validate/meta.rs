@@ -42,7 +42,10 @@ pub(super) fn create(res: &Resource, object: &Value, out: &mut Errors) {
     if !generate.is_empty() {
         // A random end follows, so that a dash may come before it.
         let text = generate.text();
-        let masked = match text.strip_suffix('-').and_then(|t| t.char_indices().next_back().map(|(i, _)| &t[..i])) {
+        let masked = match text
+            .strip_suffix('-')
+            .and_then(|t| t.char_indices().next_back().map(|(i, _)| &t[..i]))
+        {
             Some(start) => format!("{start}a"),
             None => text.to_owned(),
         };
@@ -60,22 +63,24 @@ pub(super) fn create(res: &Resource, object: &Value, out: &mut Errors) {
         out.forbidden(&namespace, "not allowed on this type");
     }
     out.non_negative(&meta.field("generation"));
-    common(&meta, out);
+    common(res, &meta, out);
 }
 
 /// What holds for new and changed metadata.
-fn common(meta: &At<'_, '_>, out: &mut Errors) {
+fn common(res: &Resource, meta: &At<'_, '_>, out: &mut Errors) {
     out.labels(&meta.field("labels"));
     annotations(&meta.field("annotations"), out);
     owners(&meta.field("ownerReferences"), out);
-    finalizers(&meta.field("finalizers"), out);
+    // Custom resources may have finalizers without a domain.
+    let strict = || crate::resource::find(res.group, res.version, res.plural).is_some();
+    finalizers(&meta.field("finalizers"), strict, out);
 }
 
 /// Metadata of a pod template.
 pub(super) fn template(meta: &At<'_, '_>, out: &mut Errors) {
     out.labels(&meta.field("labels"));
     annotations(&meta.field("annotations"), out);
-    finalizers(&meta.field("finalizers"), out);
+    finalizers(&meta.field("finalizers"), || true, out);
 }
 
 fn annotations(at: &At<'_, '_>, out: &mut Errors) {
@@ -123,24 +128,30 @@ fn owners(at: &At<'_, '_>, out: &mut Errors) {
     }
 }
 
-fn finalizers(at: &At<'_, '_>, out: &mut Errors) {
+fn finalizers(at: &At<'_, '_>, strict: impl Fn() -> bool, out: &mut Errors) {
     let has = |name: &str| at.items().any(|f| f.text() == name);
     for finalizer in at.items() {
         let text = finalizer.text();
         for detail in names::qualified_name(text) {
             out.invalid_value(at, text, detail);
         }
-        if !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) {
-            out.invalid(&finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+        if !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) && strict() {
+            out.invalid(
+                &finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
         }
     }
     if has("orphan") && has("foregroundDeletion") {
-        out.invalid(at, "finalizer orphan and foregroundDeletion cannot be both set");
+        out.invalid(
+            at,
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        );
     }
 }
 
 /// Metadata of a changed object.
-pub(super) fn update(new: &Value, old: &Value, out: &mut Errors) {
+pub(super) fn update(res: &Resource, new: &Value, old: &Value, out: &mut Errors) {
     let root = At::root(new);
     let meta = root.field("metadata");
     let before = get(old, "metadata");
@@ -163,11 +174,19 @@ pub(super) fn update(new: &Value, old: &Value, out: &mut Errors) {
         }
     }
     let generation = meta.field("generation");
-    if generation.int().unwrap_or_default() < get(before, "generation").as_i64().unwrap_or_default() {
+    if generation.int().unwrap_or_default() < get(before, "generation").as_i64().unwrap_or_default()
+    {
         out.invalid(&generation, "must not be decremented");
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         out.immutable(&meta.field(field), get(before, field));
     }
-    common(&meta, out);
+    common(res, &meta, out);
 }

@@ -15,7 +15,13 @@ pub(super) fn all(container: &At<'_, '_>, out: &mut Errors) {
 
 fn one(probe: &At<'_, '_>, name: &str, out: &mut Errors) {
     handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], None, out);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
         out.non_negative(&probe.field(field));
     }
     let grace = probe.field("terminationGracePeriodSeconds");
@@ -35,7 +41,12 @@ pub(super) fn lifecycle(at: &At<'_, '_>, pod: &Pod<'_>, out: &mut Errors) {
     for name in ["postStart", "preStop"] {
         let hook = at.field(name);
         if hook.is_set() {
-            handler(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], pod.grace_period_secs, out);
+            handler(
+                &hook,
+                &["exec", "httpGet", "tcpSocket", "sleep"],
+                pod.grace_period_secs,
+                out,
+            );
         }
     }
 }
@@ -65,8 +76,9 @@ fn handler(at: &At<'_, '_>, kinds: &[&str], grace_period_secs: Option<i64>, out:
             "sleep" => {
                 let secs = handler.field("seconds").int().unwrap_or_default();
                 if let Some(grace) = grace_period_secs.filter(|grace| secs < 0 || secs > *grace) {
-                    let words =
-                        format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+                    let words = format!(
+                        "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
+                    );
                     out.invalid_value(&handler, secs, words);
                 }
             }

@@ -3,15 +3,25 @@
 use super::at::{At, Errors};
 use super::names;
 
-const INTEGER_ONLY: &[&str] =
-    &["pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims"];
+const INTEGER_ONLY: &[&str] = &[
+    "pods",
+    "services",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+];
 
 fn is_for_containers(name: &str) -> bool {
     ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-")
 }
 
 fn is_standard(name: &str) -> bool {
-    let rest = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits.")).unwrap_or(name);
+    let rest = name
+        .strip_prefix("requests.")
+        .or_else(|| name.strip_prefix("limits."))
+        .unwrap_or(name);
     is_for_containers(rest)
         || rest == "storage"
         || INTEGER_ONLY.contains(&name)
@@ -29,13 +39,19 @@ pub(super) fn name(at: &At<'_, '_>, name: &str, out: &mut Errors) {
         out.invalid_value(at, name, detail);
     }
     if !name.contains('/') && !is_standard(name) {
-        out.invalid_value(at, name, "must be a standard resource type or fully qualified");
+        out.invalid_value(
+            at,
+            name,
+            "must be a standard resource type or fully qualified",
+        );
     }
 }
 
 /// An amount that is not negative, and whole where the resource is counted.
 pub(super) fn amount(at: &At<'_, '_>, name: &str, out: &mut Errors) {
-    let Some(quantity) = at.quantity() else { return };
+    let Some(quantity) = at.quantity() else {
+        return;
+    };
     if quantity.is_negative() {
         out.invalid(at, "must be greater than or equal to 0");
     }
@@ -61,13 +77,23 @@ pub(super) fn requirements(at: &At<'_, '_>, out: &mut Errors) {
         let counted = key.starts_with("hugepages-") || is_extended(key);
         match (request.quantity(), limit.quantity()) {
             (Some(wanted), Some(most)) if counted && wanted != most => {
-                out.invalid_value(&requests, request.text(), format!("must be equal to {key} limit of {}", limit.text()));
+                out.invalid_value(
+                    &requests,
+                    request.text(),
+                    format!("must be equal to {key} limit of {}", limit.text()),
+                );
             }
             (Some(wanted), Some(most)) if wanted > most => {
-                let words = format!("must be less than or equal to {key} limit of {}", limit.text());
+                let words = format!(
+                    "must be less than or equal to {key} limit of {}",
+                    limit.text()
+                );
                 out.invalid_value(&requests, request.text(), words);
             }
-            (Some(_), None) if counted => out.required(&limits, "Limit must be set for non overcommitable resources"),
+            (Some(_), None) if counted => out.required(
+                &limits,
+                "Limit must be set for non overcommitable resources",
+            ),
             _ => {}
         }
     }

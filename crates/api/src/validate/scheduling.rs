@@ -23,7 +23,10 @@ pub(super) fn tolerations(at: &At<'_, '_>, out: &mut Errors) {
             );
         }
         if toleration.field("tolerationSeconds").is_set() && effect.text() != "NoExecute" {
-            out.invalid(&effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+            out.invalid(
+                &effect,
+                "effect must be 'NoExecute' when `tolerationSeconds` is set",
+            );
         }
         match operator.text() {
             "Equal" | "" => {
@@ -34,7 +37,11 @@ pub(super) fn tolerations(at: &At<'_, '_>, out: &mut Errors) {
             }
             "Exists" => {
                 if !value.is_empty() {
-                    out.invalid_value(&operator, value.text(), "value must be empty when `operator` is 'Exists'");
+                    out.invalid_value(
+                        &operator,
+                        value.text(),
+                        "value must be empty when `operator` is 'Exists'",
+                    );
                 }
             }
             _ => out.not_supported(&operator, &["Equal", "Exists"]),
@@ -49,7 +56,11 @@ pub(super) fn tolerations(at: &At<'_, '_>, out: &mut Errors) {
 pub(super) fn taints(at: &At<'_, '_>, out: &mut Errors) {
     let mut seen = HashSet::new();
     for taint in at.items() {
-        let (key, value, effect) = (taint.field("key"), taint.field("value"), taint.field("effect"));
+        let (key, value, effect) = (
+            taint.field("key"),
+            taint.field("value"),
+            taint.field("effect"),
+        );
         out.form(&key, names::qualified_name(key.text()));
         let words = names::label_value(value.text());
         if !words.is_empty() {
@@ -123,13 +134,22 @@ fn node_term(term: &At<'_, '_>, check_values: bool, out: &mut Errors) {
         let (operator, values) = (expression.field("operator"), expression.field("values"));
         match operator.text() {
             "In" | "NotIn" if values.is_empty() => {
-                out.required(&values, "must be specified when `operator` is 'In' or 'NotIn'");
+                out.required(
+                    &values,
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                );
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
-                out.forbidden(&values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+                out.forbidden(
+                    &values,
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                );
             }
             "Gt" | "Lt" if values.len() != 1 => {
-                out.required(&values, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+                out.required(
+                    &values,
+                    "must be specified single value when `operator` is 'Lt' or 'Gt'",
+                );
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
             _ => out.invalid(&operator, "not a valid selector operator"),
@@ -142,7 +162,11 @@ fn node_term(term: &At<'_, '_>, check_values: bool, out: &mut Errors) {
     }
     let fields = term.field("matchFields");
     for field in fields.items() {
-        let (operator, values, key) = (field.field("operator"), field.field("values"), field.field("key"));
+        let (operator, values, key) = (
+            field.field("operator"),
+            field.field("values"),
+            field.field("key"),
+        );
         match operator.text() {
             "In" | "NotIn" => {
                 if values.len() != 1 {
@@ -164,8 +188,11 @@ fn node_term(term: &At<'_, '_>, check_values: bool, out: &mut Errors) {
 pub(super) fn topology_spread(at: &At<'_, '_>, out: &mut Errors) {
     let mut seen = HashSet::new();
     for constraint in at.items() {
-        let (skew, key, action) =
-            (constraint.field("maxSkew"), constraint.field("topologyKey"), constraint.field("whenUnsatisfiable"));
+        let (skew, key, action) = (
+            constraint.field("maxSkew"),
+            constraint.field("topologyKey"),
+            constraint.field("whenUnsatisfiable"),
+        );
         let number = skew.int().unwrap_or_default();
         if number <= 0 {
             out.invalid_value(&skew, number, "must be greater than zero");

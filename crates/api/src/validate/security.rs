@@ -15,7 +15,10 @@ pub(super) fn container(at: &At<'_, '_>, out: &mut Errors) {
     profiles(at, out);
     if at.field("allowPrivilegeEscalation").value == false {
         if at.field("privileged").flag() {
-            out.invalid(at, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true");
+            out.invalid(
+                at,
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            );
         }
         let added = at.field("capabilities.add");
         if added.items().any(|c| c.text() == "CAP_SYS_ADMIN") {
@@ -25,7 +28,10 @@ pub(super) fn container(at: &At<'_, '_>, out: &mut Errors) {
 }
 
 fn profiles(at: &At<'_, '_>, out: &mut Errors) {
-    for (field, name) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
+    for (field, name) in [
+        ("seccompProfile", "seccomp"),
+        ("appArmorProfile", "AppArmor"),
+    ] {
         let profile = at.field(field);
         if !profile.is_set() {
             continue;
@@ -38,12 +44,18 @@ fn profiles(at: &At<'_, '_>, out: &mut Errors) {
         out.any_of(&kind, &["Localhost", "RuntimeDefault", "Unconfined"]);
         if kind.text() == "Localhost" {
             if local.is_empty() {
-                out.required(&local, &format!("must be set when {name} type is Localhost"));
+                out.required(
+                    &local,
+                    &format!("must be set when {name} type is Localhost"),
+                );
             } else {
                 relative_path(&local, out);
             }
         } else if local.is_set() {
-            out.invalid(&local, format!("can only be set when {name} type is Localhost"));
+            out.invalid(
+                &local,
+                format!("can only be set when {name} type is Localhost"),
+            );
         }
     }
 }
@@ -73,12 +85,18 @@ pub(super) fn pod(spec: &At<'_, '_>, out: &mut Errors) {
     for group in groups.items() {
         out.range(&group, 0, MAX_ID);
     }
-    out.any_of(&at.field("fsGroupChangePolicy"), &["Always", "OnRootMismatch"]);
+    out.any_of(
+        &at.field("fsGroupChangePolicy"),
+        &["Always", "OnRootMismatch"],
+    );
     out.any_of(&at.field("supplementalGroupsPolicy"), &["Merge", "Strict"]);
     profiles(&at, out);
     let shared = spec.field("shareProcessNamespace");
     if shared.flag() && spec.field("hostPID").flag() {
-        out.invalid(&shared, "ShareProcessNamespace and HostPID cannot both be enabled");
+        out.invalid(
+            &shared,
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
     }
     if spec.field("hostUsers").value == false {
         for field in ["hostNetwork", "hostPID", "hostIPC"] {
@@ -106,7 +124,10 @@ fn sysctls(at: &At<'_, '_>, out: &mut Errors) {
         if name.is_empty() {
             out.required(&name, "");
         } else if name.text().len() > 253 || !name.text().split(['.', '/']).all(good) {
-            out.invalid(&name, format!("must have at most 253 characters and match regex ^{FORM}$"));
+            out.invalid(
+                &name,
+                format!("must have at most 253 characters and match regex ^{FORM}$"),
+            );
         } else if !seen.insert(name.text()) {
             out.duplicate(&name);
         }

@@ -12,8 +12,13 @@ use super::{container, names};
 /// The volumes of a pod spec by name.
 pub(super) type Volumes<'a> = HashMap<&'a str, &'a Value>;
 
-const VOLUME_FIELDS: &[&str] =
-    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+const VOLUME_FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
 const HOST_PATH_TYPES: &[&str] = &[
     "",
     "BlockDevice",
@@ -29,7 +34,13 @@ const HOST_PATH_TYPES: &[&str] = &[
 pub(super) fn all<'a>(at: &At<'a, '_>, out: &mut Errors) -> Volumes<'a> {
     let mut volumes = Volumes::new();
     for value in at.value.as_array().into_iter().flatten() {
-        volumes.insert(value.get("name").and_then(Value::as_str).unwrap_or_default(), value);
+        volumes.insert(
+            value
+                .get("name")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+            value,
+        );
     }
     let mut seen = HashSet::new();
     for volume in at.items() {
@@ -112,7 +123,10 @@ fn one(kind: &str, at: &At<'_, '_>, out: &mut Errors) {
 
 fn mode(at: &At<'_, '_>, out: &mut Errors) {
     if at.int().is_some_and(|mode| !(0..=0o777).contains(&mode)) {
-        out.invalid(at, "must be a number between 0 and 0777 (octal), both inclusive");
+        out.invalid(
+            at,
+            "must be a number between 0 and 0777 (octal), both inclusive",
+        );
     }
 }
 
@@ -139,14 +153,21 @@ fn keys(at: &At<'_, '_>, out: &mut Errors) {
 
 fn downward(at: &At<'_, '_>, out: &mut Errors) {
     for file in at.items() {
-        let (path, field, resource) = (file.field("path"), file.field("fieldRef"), file.field("resourceFieldRef"));
+        let (path, field, resource) = (
+            file.field("path"),
+            file.field("fieldRef"),
+            file.field("resourceFieldRef"),
+        );
         if out.present(&path) {
             file_path(&path, out);
         }
         if field.is_set() {
             container::field_ref(&field, VOLUME_FIELDS, out);
             if resource.is_set() {
-                out.invalid(at, "fieldRef and resourceFieldRef can not be specified simultaneously");
+                out.invalid(
+                    at,
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                );
             }
         } else if resource.is_set() {
             container::resource_ref(&resource, true, out);
@@ -169,7 +190,10 @@ fn projected(at: &At<'_, '_>, out: &mut Errors) {
             let projection = source.field(kind);
             found += 1;
             if found > 1 {
-                out.forbidden(&projection, "may not specify more than 1 volume type per source");
+                out.forbidden(
+                    &projection,
+                    "may not specify more than 1 volume type per source",
+                );
                 continue;
             }
             match kind.as_str() {
@@ -192,7 +216,9 @@ fn token(at: &At<'_, '_>, out: &mut Errors) {
     let (secs, path) = (at.field("expirationSeconds"), at.field("path"));
     match secs.int() {
         Some(n) if n < 600 => out.invalid(&secs, "may not specify a duration less than 10 minutes"),
-        Some(n) if n > 1 << 32 => out.invalid(&secs, "may not specify a duration larger than 2^32 seconds"),
+        Some(n) if n > 1 << 32 => {
+            out.invalid(&secs, "may not specify a duration larger than 2^32 seconds")
+        }
         _ => {}
     }
     if out.present(&path) {
@@ -202,7 +228,10 @@ fn token(at: &At<'_, '_>, out: &mut Errors) {
 
 /// The mounts and devices of a container.
 pub(super) fn mounts(container: &At<'_, '_>, volumes: &Volumes<'_>, out: &mut Errors) {
-    let (mounts, devices) = (container.field("volumeMounts"), container.field("volumeDevices"));
+    let (mounts, devices) = (
+        container.field("volumeMounts"),
+        container.field("volumeDevices"),
+    );
     let mut paths = HashSet::new();
     for mount in mounts.items() {
         let (name, path) = (mount.field("name"), mount.field("mountPath"));
@@ -217,7 +246,10 @@ pub(super) fn mounts(container: &At<'_, '_>, volumes: &Volumes<'_>, out: &mut Er
         }
         let (sub, expression) = (mount.field("subPath"), mount.field("subPathExpr"));
         if !sub.is_empty() && !expression.is_empty() {
-            out.invalid(&expression, "subPathExpr and subPath are mutually exclusive");
+            out.invalid(
+                &expression,
+                "subPathExpr and subPath are mutually exclusive",
+            );
         }
         for field in [&sub, &expression] {
             relative_path(field, out);
@@ -240,7 +272,10 @@ pub(super) fn mounts(container: &At<'_, '_>, volumes: &Volumes<'_>, out: &mut Er
         if !paths.insert(path.text()) {
             out.invalid(&path, "must be unique");
         }
-        if mounts.items().any(|m| m.field("name").text() == name.text()) {
+        if mounts
+            .items()
+            .any(|m| m.field("name").text() == name.text())
+        {
             out.invalid(&name, "must not already exist in volumeMounts");
         }
     }
@@ -253,6 +288,9 @@ fn propagation(container: &At<'_, '_>, mount: &At<'_, '_>, out: &mut Errors) {
     }
     out.any_of(&mode, &["Bidirectional", "HostToContainer", "None"]);
     if mode.text() == "Bidirectional" && !container.field("securityContext.privileged").flag() {
-        out.forbidden(&mode, "Bidirectional mount propagation is available only to privileged containers");
+        out.forbidden(
+            &mode,
+            "Bidirectional mount propagation is available only to privileged containers",
+        );
     }
 }

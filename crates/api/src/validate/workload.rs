@@ -27,7 +27,11 @@ pub(super) fn check(kind: &str, at: &At<'_, '_>, old: Option<&Value>, out: &mut 
         }
         "StatefulSet" => {
             replicas(&spec, out);
-            let claims: Vec<&Value> = get(spec.value, "volumeClaimTemplates").as_array().into_iter().flatten().collect();
+            let claims: Vec<&Value> = get(spec.value, "volumeClaimTemplates")
+                .as_array()
+                .into_iter()
+                .flatten()
+                .collect();
             selected(&spec, "statefulset", &claims, out);
             stateful_set(&spec, old, out);
         }
@@ -67,22 +71,37 @@ fn selected(spec: &At<'_, '_>, kind: &str, claims: &[&Value], out: &mut Errors) 
     }
     matches(&template, &selector(at.value), out);
     pod::template(&template, claims, out);
-    only_always(&template, out);
+    let owner = match kind {
+        "daemonset" => "DaemonSet",
+        "statefulset" => "StatefulSet",
+        _ => "ReplicaSet",
+    };
+    only_always(&template, owner, out);
 }
 
 fn matches(template: &At<'_, '_>, selector: &LabelSelector, out: &mut Errors) {
     let labels = template.field("metadata.labels");
     if !selector.is_everything() && !selector.matches(labels.value.as_object()) {
-        let shown = if labels.is_set() { labels.value.clone() } else { Map::new().into() };
+        let shown = if labels.is_set() {
+            labels.value.clone()
+        } else {
+            Map::new().into()
+        };
         out.invalid_value(&labels, shown, MISMATCH);
     }
 }
 
-fn only_always(template: &At<'_, '_>, out: &mut Errors) {
-    let (policy, deadline) = (template.field("spec.restartPolicy"), template.field("spec.activeDeadlineSeconds"));
+fn only_always(template: &At<'_, '_>, owner: &str, out: &mut Errors) {
+    let (policy, deadline) = (
+        template.field("spec.restartPolicy"),
+        template.field("spec.activeDeadlineSeconds"),
+    );
     out.any_of(&policy, &["Always"]);
     if deadline.is_set() {
-        out.forbidden(&deadline, "activeDeadlineSeconds in ReplicaSet is not Supported");
+        out.forbidden(
+            &deadline,
+            format!("activeDeadlineSeconds in {owner} is not Supported"),
+        );
     }
 }
 
@@ -90,7 +109,9 @@ fn only_always(template: &At<'_, '_>, out: &mut Errors) {
 pub(super) fn int_or_percent(at: &At<'_, '_>, out: &mut Errors) {
     match at.value {
         Value::String(text) => {
-            let digits = text.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+            let digits = text
+                .strip_suffix('%')
+                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
             if !digits {
                 out.invalid(
                     at,
@@ -104,13 +125,18 @@ pub(super) fn int_or_percent(at: &At<'_, '_>, out: &mut Errors) {
 
 fn is_zero(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.strip_suffix('%').is_some_and(|n| n.parse::<u64>() == Ok(0)),
+        Value::String(text) => text
+            .strip_suffix('%')
+            .is_some_and(|n| n.parse::<u64>() == Ok(0)),
         other => other.as_i64().unwrap_or_default() == 0,
     }
 }
 
 fn not_above_100(at: &At<'_, '_>, out: &mut Errors) {
-    let percent = at.text().strip_suffix('%').and_then(|n| n.parse::<u64>().ok());
+    let percent = at
+        .text()
+        .strip_suffix('%')
+        .and_then(|n| n.parse::<u64>().ok());
     if percent.is_some_and(|n| n > 100) {
         out.invalid(at, "must not be greater than 100%");
     }
@@ -122,12 +148,18 @@ fn deployment(spec: &At<'_, '_>, out: &mut Errors) {
     out.any_of(&strategy.field("type"), &["Recreate", "RollingUpdate"]);
     match strategy.field("type").text() {
         "Recreate" if rolling.is_set() => {
-            out.forbidden(&rolling, "may not be specified when strategy `type` is 'Recreate'");
+            out.forbidden(
+                &rolling,
+                "may not be specified when strategy `type` is 'Recreate'",
+            );
         }
         "RollingUpdate" => rolling_update(&rolling, out),
         _ => {}
     }
-    let (deadline, ready) = (spec.field("progressDeadlineSeconds"), spec.field("minReadySeconds"));
+    let (deadline, ready) = (
+        spec.field("progressDeadlineSeconds"),
+        spec.field("minReadySeconds"),
+    );
     if let Some(secs) = deadline.int() {
         out.non_negative(&deadline);
         if secs <= ready.int().unwrap_or_default() {
@@ -167,7 +199,10 @@ fn daemon_set(spec: &At<'_, '_>, out: &mut Errors) {
     int_or_percent(&extra, out);
     not_above_100(&extra, out);
     match (is_zero(missing.value), is_zero(extra.value)) {
-        (true, true) => out.required(&rolling.field("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+        (true, true) => out.required(
+            &rolling.field("maxUnavailable"),
+            "cannot be 0 when maxSurge is 0",
+        ),
         (false, false) => out.invalid(&extra, "may not be set when maxUnavailable is non-zero"),
         _ => {}
     }
@@ -183,7 +218,10 @@ fn stateful_set(spec: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
         "persistentVolumeClaimRetentionPolicy",
         "minReadySeconds",
     ];
-    let (management, strategy) = (spec.field("podManagementPolicy"), spec.field("updateStrategy"));
+    let (management, strategy) = (
+        spec.field("podManagementPolicy"),
+        spec.field("updateStrategy"),
+    );
     match management.text() {
         "OrderedReady" | "Parallel" => {}
         "" => out.required(&management, ""),
@@ -208,11 +246,16 @@ fn stateful_set(spec: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
         out.form(&service, names::dns_subdomain(service.text()));
     }
     let before = old.map(|old| get(old, "spec"));
-    let (Some(new), Some(old)) = (spec.value.as_object(), before.and_then(Value::as_object)) else { return };
+    let (Some(new), Some(old)) = (spec.value.as_object(), before.and_then(Value::as_object)) else {
+        return;
+    };
     let closed = |(name, _): &(&String, &Value)| !OPEN.contains(&name.as_str());
     let pick = |map: &Map<String, Value>| {
-        let picked: Map<String, Value> =
-            map.iter().filter(closed).map(|(k, v)| (k.clone(), without_status(k, v))).collect();
+        let picked: Map<String, Value> = map
+            .iter()
+            .filter(closed)
+            .map(|(k, v)| (k.clone(), without_status(k, v)))
+            .collect();
         Value::Object(picked)
     };
     if !same(&pick(new), &pick(old)) {
@@ -227,7 +270,12 @@ fn stateful_set(spec: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
 fn without_status(name: &str, value: &Value) -> Value {
     let mut value = value.clone();
     if name == "volumeClaimTemplates" {
-        for claim in value.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for claim in value
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
             claim.remove("status");
         }
     }
@@ -249,23 +297,38 @@ fn replication_controller(spec: &At<'_, '_>, out: &mut Errors) {
         matches(&template, &LabelSelector::from_map(labels), out);
     }
     pod::template(&template, &[], out);
-    only_always(&template, out);
+    only_always(&template, "ReplicationController", out);
 }
 
 /// `status` of a workload: counts that are not negative, and not above the whole.
 pub(super) fn status(kind: &str, at: &At<'_, '_>, out: &mut Errors) {
     let status = at.field("status");
     let all = status.field("replicas").int().unwrap_or_default();
-    for (name, value) in status.value.as_object().into_iter().flatten().filter(|(_, v)| v.is_i64()) {
+    for (name, value) in status
+        .value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, v)| v.is_i64())
+    {
         let field = status.field(name);
         out.non_negative(&field);
         let part = match kind {
             "ReplicaSet" | "ReplicationController" => {
-                matches!(name.as_str(), "fullyLabeledReplicas" | "readyReplicas" | "availableReplicas")
+                matches!(
+                    name.as_str(),
+                    "fullyLabeledReplicas" | "readyReplicas" | "availableReplicas"
+                )
             }
-            "Deployment" => matches!(name.as_str(), "updatedReplicas" | "readyReplicas" | "availableReplicas"),
+            "Deployment" => matches!(
+                name.as_str(),
+                "updatedReplicas" | "readyReplicas" | "availableReplicas"
+            ),
             "StatefulSet" => {
-                matches!(name.as_str(), "readyReplicas" | "currentReplicas" | "updatedReplicas" | "availableReplicas")
+                matches!(
+                    name.as_str(),
+                    "readyReplicas" | "currentReplicas" | "updatedReplicas" | "availableReplicas"
+                )
             }
             _ => false,
         };

@@ -29,6 +29,15 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// Its name on the wire.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+
     /// The frame up to the object.
     fn head(self) -> &'static [u8] {
         match self {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::status::ApiError;
 use bytes::Bytes;
 use futures::Stream;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{Event, EventKind, Revision, Store, StoreError, Subscription};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -300,19 +300,14 @@ impl Watcher {
         let object = self.form.bookmark(json!({
             "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata,
         }));
-        line("BOOKMARK", &object)
+        self.form.event("BOOKMARK", &object)
     }
 
     fn fail(&mut self, error: &ApiError) {
-        self.ready.push_back(line("ERROR", &error.to_value()));
+        let last = self.form.event("ERROR", &error.to_value());
+        self.ready.push_back(last);
         self.ended = true;
     }
-}
-
-fn line(kind: &str, object: &Value) -> Bytes {
-    let mut out = format!("{{\"type\":\"{kind}\",\"object\":{object}}}");
-    out.push('\n');
-    Bytes::from(out)
 }
 
 fn expired(error: &StoreError, requested: Revision) -> ApiError {

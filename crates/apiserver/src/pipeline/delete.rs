@@ -16,7 +16,7 @@ use super::write::{self, Failed};
 use super::{Call, meta as system, stages};
 use crate::cache::Object;
 use crate::hooks;
-use crate::http::{Body, json};
+use crate::http::Body;
 use crate::negotiate::body_syntax;
 use crate::query::{Query, dry_run};
 
@@ -240,7 +240,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         return Ok(form.object(StatusCode::OK, &deleted.object));
     }
     let status = status::success(call.resource, &call.name, &deleted.object.uid);
-    Ok(json(StatusCode::OK, &status))
+    Ok(call.answer(StatusCode::OK, &status))
 }
 
 /// Deletes the call's object.

@@ -1,9 +1,10 @@
 //! The form in which objects leave: as stored (shared bytes), in another version, as a Table, as
-//! metadata only; JSON or YAML.
+//! metadata only; JSON, YAML or protobuf.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use api::proto;
 use api::resource::Resource;
 use api::status::ApiError;
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cache::{EventType, Object, frame};
-use crate::http::{Body, respond, stream_body, with_body};
+use crate::http::{Body, respond, stream_body, value, with_body};
 use crate::negotiate::{Accepted, Shape, Syntax};
 use crate::query::Query;
 
@@ -171,11 +172,38 @@ impl Form {
 
     /// A watch frame.
     pub(crate) fn frame(&mut self, event: EventType, object: &Object) -> Bytes {
+        if self.accepted.syntax == Syntax::Protobuf {
+            return self.event(event.name(), &self.one_value(object));
+        }
         if self.accepted.shape == Shape::Object && !self.converted {
             return object.frame(event);
         }
         let heading = !std::mem::replace(&mut self.heading_sent, true);
         frame(event, &self.one(object, heading))
+    }
+
+    /// A watch frame of an event that is no change: a bookmark, an error.
+    pub(crate) fn event(&self, kind: &str, object: &Value) -> Bytes {
+        if self.accepted.syntax == Syntax::Protobuf {
+            let frame = proto::watch_event(kind, object).or_else(|error| {
+                let error = ApiError::internal(error).to_value();
+                proto::watch_event("ERROR", &error)
+            });
+            return Bytes::from(frame.unwrap_or_default());
+        }
+        let mut out = format!("{{\"type\":\"{kind}\",\"object\":{object}}}");
+        out.push('\n');
+        Bytes::from(out)
+    }
+
+    /// One object as a value in this form; for protobuf, which has no tables.
+    fn one_value(&self, object: &Object) -> Value {
+        match self.accepted.shape {
+            Shape::Metadata => {
+                serde_json::from_slice(&Self::metadata_json(object)).unwrap_or_default()
+            }
+            Shape::Object | Shape::Table => self.value(object),
+        }
     }
 
     /// The object of a bookmark in this form.
@@ -197,6 +225,9 @@ impl Form {
 
     /// An answer of one object.
     pub(crate) fn object(&self, status: StatusCode, object: &Object) -> Response<Body> {
+        if self.accepted.syntax == Syntax::Protobuf {
+            return value(Syntax::Protobuf, status, &self.one_value(object));
+        }
         let raw = self.accepted.shape == Shape::Object && !self.converted;
         if raw && self.accepted.syntax == Syntax::Json {
             return respond(status, Syntax::Json.content_type(), object.bytes());
@@ -208,6 +239,10 @@ impl Form {
     fn encoded(&self, status: StatusCode, json: Vec<u8>) -> Response<Body> {
         match self.accepted.syntax {
             Syntax::Json => respond(status, Syntax::Json.content_type(), json),
+            Syntax::Protobuf => {
+                let object: Value = serde_json::from_slice(&json).unwrap_or_default();
+                value(Syntax::Protobuf, status, &object)
+            }
             Syntax::Yaml => {
                 let value: Value = serde_json::from_slice(&json).unwrap_or_default();
                 respond(
@@ -215,6 +250,27 @@ impl Form {
                     Syntax::Yaml.content_type(),
                     crate::pipeline::yaml::write(&value),
                 )
+            }
+        }
+    }
+
+    /// A list in protobuf; nothing when it has no such form.
+    fn list_in_protobuf(
+        &self,
+        kind: &str,
+        version: &str,
+        objects: &[Arc<Object>],
+        meta: &ListMeta,
+    ) -> Option<Response<Body>> {
+        let items = objects.iter().map(|object| self.one_value(object));
+        match proto::encode_list(version, kind, &meta.value(), items) {
+            Ok(bytes) => {
+                let content_type = Syntax::Protobuf.content_type();
+                Some(respond(StatusCode::OK, content_type, bytes))
+            }
+            Err(error) => {
+                tracing::debug!("answering a list in JSON: {error}");
+                None
             }
         }
     }
@@ -229,6 +285,11 @@ impl Form {
             Shape::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
             _ => (self.resource.list_kind, self.resource.api_version),
         };
+        if self.accepted.syntax == Syntax::Protobuf
+            && let Some(response) = self.list_in_protobuf(kind, version, &objects, meta)
+        {
+            return response;
+        }
         let head = format!(
             "{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":{},\"items\":[",
             meta.value()

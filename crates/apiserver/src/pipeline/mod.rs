@@ -25,7 +25,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::resource::Resource;
 use api::status::ApiError;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
 
 use crate::auth::user::User;
 use crate::http::{Body, read_body};
@@ -96,6 +97,11 @@ impl Call {
     pub(crate) fn form(&self) -> Result<form::Form, ApiError> {
         let accepted: Accepted = negotiate::accept(&self.headers, false, true)?;
         form::Form::new(self.resource, accepted, &self.query)
+    }
+
+    /// An answer of one shape, in JSON or protobuf.
+    pub(crate) fn answer(&self, status: StatusCode, value: &Value) -> Response<Body> {
+        crate::http::value(negotiate::preferred(&self.headers), status, value)
     }
 
     fn not_found(&self) -> ApiError {

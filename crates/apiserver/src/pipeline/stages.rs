@@ -48,6 +48,9 @@ pub(crate) fn parse(syntax: Syntax, body: &Bytes) -> Result<Value, ApiError> {
                 "couldn't get version/kind; json parse error: {error}"
             ))
         }),
+        Syntax::Protobuf => {
+            api::proto::decode(body).map_err(|error| ApiError::bad_request(error.to_string()))
+        }
         Syntax::Yaml => {
             let text = std::str::from_utf8(body)
                 .map_err(|_| ApiError::bad_request("the body is not valid UTF-8"))?;
@@ -74,7 +77,7 @@ pub(crate) fn decode(
     check_type(&mut object, api_version, kind)?;
     let mut problems = match syntax {
         Syntax::Json => schema::duplicates(body),
-        Syntax::Yaml => Vec::new(),
+        Syntax::Yaml | Syntax::Protobuf => Vec::new(),
     };
     let version = api_version.rsplit('/').next().unwrap_or_default();
     let unfit = |why: String| {

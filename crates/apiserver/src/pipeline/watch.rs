@@ -76,7 +76,7 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
     });
     Ok(with_body(
         StatusCode::OK,
-        accepted.syntax.content_type(),
+        accepted.syntax.stream_content_type(),
         stream_body(frames),
     ))
 }

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::hooks::{spec_mut, text};
-use crate::http::{Body, json as json_response};
+use crate::http::Body;
 use crate::pipeline::{Call, meta as system, stages, update};
 
 /// Serves POST of `pods/binding` and `bindings`.
@@ -35,7 +35,7 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
-    Ok(json_response(StatusCode::CREATED, &status))
+    Ok(call.answer(StatusCode::CREATED, &status))
 }
 
 fn check(pod: &Call, binding: &Value) -> Result<(), ApiError> {

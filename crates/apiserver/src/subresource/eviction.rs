@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::binding::condition;
 use crate::cache::Object;
 use crate::hooks::text;
-use crate::http::{Body, json as json_response};
+use crate::http::Body;
 use crate::pipeline::delete::{self, DeleteOptions};
 use crate::pipeline::{Call, meta as system, stages, update};
 
@@ -46,7 +46,7 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201,
     });
-    Ok(json_response(StatusCode::CREATED, &status))
+    Ok(call.answer(StatusCode::CREATED, &status))
 }
 
 /// Pods that do not count as available anyhow.

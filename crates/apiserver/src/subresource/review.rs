@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use crate::auth::review;
-use crate::http::{Body, json};
+use crate::http::Body;
 use crate::pipeline::{Call, stages};
 
 /// Serves POST.
@@ -25,5 +25,5 @@ pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiErro
         "selfsubjectrulesreviews" => review::self_subject_rules(authorizer, &call.user, asked)?,
         _ => return Err(ApiError::method_not_allowed()),
     };
-    Ok(json(StatusCode::CREATED, &answer))
+    Ok(call.answer(StatusCode::CREATED, &answer))
 }

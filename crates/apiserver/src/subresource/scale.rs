@@ -9,7 +9,7 @@ use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::hooks::spec_mut;
-use crate::http::{Body, json as json_response};
+use crate::http::Body;
 use crate::negotiate::media_type;
 use crate::pipeline::patch::{Patch, refusal};
 use crate::pipeline::{Call, meta as system, stages, update};
@@ -51,7 +51,7 @@ pub(super) async fn serve(
         }
         _ => return Err(ApiError::method_not_allowed()),
     };
-    Ok(json_response(StatusCode::OK, &of(&object.value())))
+    Ok(call.answer(StatusCode::OK, &of(&object.value())))
 }
 
 /// The scale of a workload.

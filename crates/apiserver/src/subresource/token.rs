@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::auth::token::Issuer;
 use crate::hooks;
-use crate::http::{Body, json};
+use crate::http::Body;
 use crate::pipeline::{Call, stages};
 
 /// Serves POST.
@@ -34,5 +34,5 @@ pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiErro
         lookup: &*call.state.cache,
     };
     let issued = issuer.issue(&call.namespace, &call.name, request, Timestamp::now())?;
-    Ok(json(StatusCode::CREATED, &issued))
+    Ok(call.answer(StatusCode::CREATED, &issued))
 }

@@ -59,7 +59,7 @@ async fn a_pod_is_made_bound_and_deleted_gracefully() {
     assert_eq!(dying["metadata"]["deletionGracePeriodSeconds"], 30);
     assert_eq!(
         dying["metadata"]["generation"],
-        made["metadata"]["generation"].as_i64().unwrap() + 2
+        made["metadata"]["generation"].as_i64().unwrap() + 1
     );
     let sooner = c
         .delete(&format!("{PODS}/p?gracePeriodSeconds=5"))

@@ -6,6 +6,7 @@ mod harness;
 mod kinds;
 mod listener;
 
+mod protobuf;
 mod proxied;
 mod reads;
 mod restart;

@@ -191,12 +191,8 @@ async fn forms() {
         with(&one, partial).await.ok()["kind"],
         "PartialObjectMetadata"
     );
-    with(&one, "application/vnd.kubernetes.protobuf")
-        .await
-        .refused(406);
-    with(&one, "application/vnd.kubernetes.protobuf,application/json")
-        .await
-        .ok();
+    with(&one, "application/cbor").await.refused(406);
+    with(&one, "application/cbor,application/json").await.ok();
     let yaml = with(&one, "application/yaml").await;
     assert_eq!(yaml.headers["content-type"], "application/yaml");
     assert!(yaml.text.contains("  name: m0\n"), "{}", yaml.text);

@@ -78,6 +78,25 @@ fn a_start_that_cannot_be() {
 }
 
 #[test]
+fn a_host_without_cgroups() {
+    testkit::isolated(async || {
+        let dir = tempfile::tempdir()?;
+        let data = dir.path().join("data");
+        let script = "umount -R -l /sys/fs/cgroup && exec \"$0\" up --data-dir \"$1\"";
+        let output = Run::new("timeout")
+            .args(["20", "unshare", "--mount", "sh", "-c", script])
+            .args([Cluster::binary()?, data.clone()])
+            .output()?;
+        says(&output, &["this host lacks", "cgroup"])?;
+        Run::new(Cluster::binary()?)
+            .args(["down", "--delete-data", "--data-dir"])
+            .args([data])
+            .ok()
+            .map(drop)
+    });
+}
+
+#[test]
 fn a_corrupt_database_is_named() {
     testkit::isolated(async || {
         let mut cluster = Cluster::start(Options::default()).await?;

@@ -67,7 +67,10 @@ fn pods_outlive_a_crash() {
         ensure!(http_get(&address, "/index.html").await? == "fine\n");
         ensure!(api.logs("web", &LogParams::default()).await? == "first\n");
         // The status is that of before the crash; the node may still be adopting.
-        let said = eventually("exec", LIMIT, async || exec(&api, "web", &["echo", "hello"]).await).await?;
+        let said = eventually("exec", LIMIT, async || {
+            exec(&api, "web", &["echo", "hello"]).await
+        })
+        .await?;
         ensure!(said == "hello\n");
 
         // Its end came while nobody looked; it is known all the same.
