@@ -1,3 +1,5 @@
+//! Tests of `validate`.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt::Write as _;
