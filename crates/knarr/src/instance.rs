@@ -96,6 +96,13 @@ impl Instance {
         }
     }
 
+    /// Removes the run directory when no pod is in it.
+    pub(crate) fn tidy(&self) {
+        // Each fails, as it should, when something is left inside.
+        let _kept = std::fs::remove_dir(self.run_dir.join("pods"));
+        let _kept = std::fs::remove_dir(&self.run_dir);
+    }
+
     /// The process id of the `knarr up` that holds the lock, if one does.
     pub(crate) fn holder(&self) -> Option<i32> {
         let mut file = File::open(self.lock_path()).ok()?;

@@ -28,7 +28,7 @@ use crate::log::{self, Progress};
 use crate::wiring::{LocalNode, Network, client_as, user};
 
 /// How long tasks may take to end after SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(4);
 const CLUSTER_DOMAIN: &str = "cluster.local";
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const HELLO_IMAGE: &str = "knarr.local/hello:latest";
@@ -62,8 +62,9 @@ pub(crate) fn run(config: Config) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(config, instance, progress));
+    let outcome = runtime.block_on(serve(config, instance.clone(), progress));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    instance.tidy();
     drop(lock);
     outcome.map(|()| ExitCode::SUCCESS)
 }
@@ -71,16 +72,17 @@ pub(crate) fn run(config: Config) -> Result<ExitCode> {
 async fn serve(config: Config, instance: Instance, progress: Progress) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let drain = CancellationToken::new();
+    let drains = Drains::default();
     let cluster = tokio::select! {
-        started = start(&config, &instance, &progress, &drain) => started,
+        started = start(&config, &instance, &progress, &drains) => started,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     let mut cluster = match cluster {
         Ok(cluster) => cluster,
         Err(error) => {
-            drain.cancel();
+            drains.parts.cancel();
+            drains.server.cancel();
             return Err(error);
         }
     };
@@ -90,23 +92,18 @@ async fn serve(config: Config, instance: Instance, progress: Progress) -> Result
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         ended = cluster.tasks.join_next() => ended,
+        ended = cluster.listeners.join_next() => ended,
     };
     if let Some(ended) = &ended {
         tracing::error!(task = ?ended, "a task ended before its time");
     }
     progress.done("stopping; pods keep running");
-    drain.cancel();
-    let rest = async {
-        while let Some(task) = cluster.tasks.join_next().await {
-            if let Err(error) = task {
-                tracing::error!(%error, "a task failed");
-            }
-        }
-    };
-    if tokio::time::timeout(PATIENCE, rest).await.is_err() {
-        tracing::warn!("some tasks did not end in time");
-        cluster.tasks.abort_all();
-    }
+    // Whoever watches the server ends first, then the server: nobody sees a broken watch.
+    drains.parts.cancel();
+    finish(&mut cluster.tasks).await;
+    drains.server.cancel();
+    finish(&mut cluster.listeners).await;
+    cluster.server.join().await;
     cluster.store.close().await;
     progress.done("stopped");
     match ended {
@@ -115,9 +112,33 @@ async fn serve(config: Config, instance: Instance, progress: Progress) -> Result
     }
 }
 
+/// What ends first, and what ends when that has ended.
+#[derive(Default)]
+struct Drains {
+    parts: CancellationToken,
+    server: CancellationToken,
+}
+
+/// Waits for tasks that were told to end; those that do not are aborted.
+async fn finish(tasks: &mut JoinSet<&'static str>) {
+    let all = async {
+        while let Some(task) = tasks.join_next().await {
+            if let Err(error) = task {
+                tracing::error!(%error, "a task failed");
+            }
+        }
+    };
+    if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        tracing::warn!(left = tasks.len(), "some tasks did not end in time");
+        tasks.abort_all();
+    }
+}
+
 /// What runs.
 struct Cluster {
     store: Store,
+    server: Arc<ApiServer>,
+    listeners: JoinSet<&'static str>,
     tasks: JoinSet<&'static str>,
     kubeconfig: std::path::PathBuf,
     listen: SocketAddr,
@@ -127,8 +148,9 @@ async fn start(
     config: &Config,
     instance: &Instance,
     progress: &Progress,
-    drain: &CancellationToken,
+    drains: &Drains,
 ) -> Result<Cluster> {
+    let drain = &drains.parts;
     let listener = listen(config.listen).await?;
     let host = look_at_host(instance);
 
@@ -172,13 +194,15 @@ async fn start(
         advertise,
         dialer: Arc::new(local.clone()),
         anonymous: false,
-        drain: drain.clone(),
+        drain: drains.server.clone(),
     })
     .await
     .context("the API server")?;
+    let mut listeners = JoinSet::new();
     for listener in std::iter::once(listener).chain(pod_listener(config, advertise).await?) {
-        let (server, tls, drain) = (server.clone(), credentials.tls.clone(), drain.clone());
-        tasks.spawn(async move {
+        let (server, tls) = (server.clone(), credentials.tls.clone());
+        let drain = drains.server.clone();
+        listeners.spawn(async move {
             server.serve(listener, tls, drain).await;
             "https listener"
         });
@@ -218,6 +242,8 @@ async fn start(
     progress.done(&format!("node {} registered", config.node_name));
     Ok(Cluster {
         store,
+        server,
+        listeners,
         tasks,
         kubeconfig,
         listen: config.listen,

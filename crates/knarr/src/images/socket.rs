@@ -64,6 +64,8 @@ pub(crate) fn serve(
         }
         callers.close();
         callers.wait().await;
+        // The next start replaces it if this fails.
+        let _left = std::fs::remove_file(&path);
     })
 }
 
