@@ -32,14 +32,22 @@ impl Cluster {
     /// # Errors
     /// When it does not start; with its log.
     pub async fn start(options: Options) -> Result<Self> {
+        let mut cluster = Self::prepare(options)?;
+        cluster.up().await?;
+        Ok(cluster)
+    }
+
+    /// A cluster that is not started yet.
+    ///
+    /// # Errors
+    /// When there is no room for a temporary directory.
+    pub fn prepare(options: Options) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("knarr-test-").tempdir()?;
-        let mut cluster = Self {
+        Ok(Self {
             dir,
             options,
             child: None,
-        };
-        cluster.up().await?;
-        Ok(cluster)
+        })
     }
 
     /// The binary under test.

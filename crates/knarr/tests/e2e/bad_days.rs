@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use testkit::{Cluster, Options, Output, Run};
 
 use crate::support::{create, import_busybox, pods, ready, shell_pod, until};
@@ -93,6 +93,96 @@ fn a_host_without_cgroups() {
             .args([data])
             .ok()
             .map(drop)
+    });
+}
+
+/// Unmounts when the test ends, however it ends.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(path: std::path::PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&path)?;
+        let disk = Self(path);
+        Run::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"])
+            .args([&disk.0])
+            .ok()?;
+        Ok(disk)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = Run::new("umount").args(["-l"]).args([&self.0]).ok() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_survived() {
+    testkit::isolated(async || {
+        let mut cluster = Cluster::prepare(Options::default())?;
+        let disk = SmallDisk::mount(cluster.data_dir().join("db"))?;
+        cluster.up().await?;
+        let write = |name: &str| {
+            let text = format!("--from-literal=text={}", "x".repeat(60_000));
+            let manifest = cluster.scratch().join(format!("{name}.json"));
+            let map = serde_json::json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
+                "data": {"text": text},
+            });
+            std::fs::write(&manifest, map.to_string())?;
+            cluster
+                .knarr()?
+                .args(["apply", "-f"])
+                .args([manifest])
+                .output()
+        };
+        ensure!(write("before")?.success);
+
+        let filler = disk.0.join("filler");
+        let full = Run::new("dd")
+            .args(["if=/dev/zero", "bs=64k"])
+            .args([format!("of={}", filler.display())])
+            .output()?;
+        ensure!(!full.success, "the disk is full: {full:?}");
+        let mut refused = None;
+        for i in 0..200 {
+            let answer = write(&format!("full-{i}"))?;
+            if !answer.success {
+                refused = Some(answer);
+                break;
+            }
+        }
+        let refused = refused.context("a full disk refuses writes")?;
+        ensure!(
+            refused.stderr.contains("full") || refused.stderr.contains("space"),
+            "{refused:?}"
+        );
+        cluster
+            .knarr()?
+            .args(["get", "configmap", "before"])
+            .ok()
+            .context("reads go on")?;
+
+        std::fs::remove_file(filler)?;
+        testkit::eventually("writes again", crate::support::LIMIT, async || {
+            let answer = write("after")?;
+            ensure!(answer.success, "{answer:?}");
+            Ok(())
+        })
+        .await?;
+        cluster.kill()?;
+        cluster.up().await?;
+        for name in ["before", "after"] {
+            cluster
+                .knarr()?
+                .args(["get", "configmap", name])
+                .ok()
+                .with_context(|| format!("{name} is kept"))?;
+        }
+        Ok(())
     });
 }
 
