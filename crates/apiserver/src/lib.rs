@@ -14,7 +14,6 @@ mod codec;
 mod config;
 mod error;
 mod hooks;
-mod housekeeping;
 mod http;
 mod impersonate;
 mod metrics;

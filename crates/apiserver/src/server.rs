@@ -35,7 +35,7 @@ use crate::pipeline::{self, Call};
 use crate::query::Query;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, housekeeping, impersonate};
+use crate::{bootstrap, impersonate};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -95,7 +95,6 @@ impl ApiServer {
         hooks::service::rebuild(&state);
         bootstrap::run(&state, &config.ca_pem).await?;
         state.bootstrapped.store(true, Ordering::Release);
-        tasks.spawn(housekeeping::expire_events(state.clone()));
         Ok(Arc::new(Self { state, tasks }))
     }
 

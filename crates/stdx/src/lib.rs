@@ -2,9 +2,11 @@
 
 pub mod backoff;
 pub mod chain;
+pub mod histogram;
 
 pub use backoff::Backoff;
 pub use chain::chain;
+pub use histogram::Histogram;
 
 /// The token that tells a task to finish its work and return.
 ///

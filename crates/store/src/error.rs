@@ -11,8 +11,10 @@ use crate::{Entry, Revision};
 #[non_exhaustive]
 pub enum StoreError {
     /// The precondition of a write does not hold.
-    #[error("the key is not in the expected state")]
+    #[error("the key {key} is not in the expected state")]
     Conflict {
+        /// The key; of a transaction the first one whose precondition does not hold.
+        key: Arc<str>,
         /// What is there instead.
         current: Option<Entry>,
     },
@@ -43,6 +45,22 @@ pub enum StoreError {
         key: String,
         /// The longest key, in bytes.
         limit: usize,
+    },
+    /// A transaction that cannot be carried out as it is.
+    #[error("invalid transaction: {detail}")]
+    InvalidTransaction {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A sealed value that cannot be opened.
+    #[error(
+        "the value of {key} cannot be decrypted: {detail}; put back the key file that it was written with"
+    )]
+    Sealed {
+        /// The key.
+        key: Arc<str>,
+        /// What is the matter: an unknown key, or damage.
+        detail: String,
     },
     /// A value that is too large.
     #[error("the value of {key} has {size_bytes} bytes; the limit is {limit_bytes}")]

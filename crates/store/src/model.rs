@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -28,6 +29,8 @@ pub struct Entry {
     pub created: Revision,
     /// The revision of the value.
     pub modified: Revision,
+    /// When the key ends, if its value was put with a time to live.
+    pub expires: Option<SystemTime>,
 }
 
 /// What to list.
@@ -57,6 +60,9 @@ pub struct Page {
 }
 
 /// What must hold for a write to happen. There is no blind write.
+///
+/// An object's uid needs no precondition of its own: who has read the entry has seen its uid, and
+/// [`Expect::At`] holds exactly as long as that entry is the live one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     /// The key does not exist.
@@ -79,10 +85,58 @@ pub struct Write {
 /// What a write does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Store this value. The same bytes again change nothing: no revision, no event.
-    Put(Bytes),
+    /// Store a value. The same bytes again change nothing: no revision, no event, no new time to live.
+    Put {
+        /// The bytes.
+        value: Bytes,
+        /// How long the key lives if this is its last value: not shorter, and at most about a minute
+        /// longer.
+        ttl: Option<Duration>,
+    },
     /// Remove the key.
     Delete,
+}
+
+impl Write {
+    /// Stores a value for good.
+    pub fn put(key: impl Into<String>, expect: Expect, value: impl Into<Bytes>) -> Write {
+        let op = Op::Put {
+            value: value.into(),
+            ttl: None,
+        };
+        Write {
+            key: key.into(),
+            expect,
+            op,
+        }
+    }
+
+    /// Removes a key.
+    pub fn delete(key: impl Into<String>, expect: Expect) -> Write {
+        Write {
+            key: key.into(),
+            expect,
+            op: Op::Delete,
+        }
+    }
+
+    /// The same with a time to live.
+    #[must_use]
+    pub fn with_ttl(mut self, time: Duration) -> Write {
+        if let Op::Put { ttl, .. } = &mut self.op {
+            *ttl = Some(time);
+        }
+        self
+    }
+
+    /// What this counts for in a batch, in bytes.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let value = match &self.op {
+            Op::Put { value, .. } => value.len(),
+            Op::Delete => 0,
+        };
+        self.key.len() + value
+    }
 }
 
 /// What happened to a key.
@@ -120,4 +174,13 @@ impl Event {
         };
         std::mem::size_of::<Event>() + self.key.len() + self.value.len() + previous
     }
+}
+
+/// What a subscription hands out at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Events in the order of their revisions; of one that asked for progress there may be none.
+    pub events: Vec<Event>,
+    /// Every event up to this revision has been handed out.
+    pub through: Revision,
 }

@@ -1,6 +1,9 @@
 //! What can be chosen when a store is opened.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::Seal;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -11,8 +14,10 @@ pub struct Options {
     pub subscription_limit_bytes: usize,
     /// The largest value that is accepted, in bytes.
     pub value_limit_bytes: usize,
-    /// How many connections read at the same time.
+    /// How many connections read at the same time (SQLite).
     pub readers: usize,
+    /// Encrypts the values of some keys; without it all are stored as they are.
+    pub seal: Option<Arc<Seal>>,
 }
 
 /// What the background compaction keeps: a revision goes when it is outside of both bounds.
@@ -34,6 +39,7 @@ impl Default for Options {
             subscription_limit_bytes: 64 << 20,
             value_limit_bytes: 8 << 20,
             readers: 2,
+            seal: None,
         }
     }
 }

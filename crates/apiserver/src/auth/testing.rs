@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use store::{Expect, Op, Options, Store, Write};
+use store::{Expect, Options, Store, Write};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
@@ -53,23 +53,15 @@ impl World {
         let key = Self::key(object);
         let current = self.store.get(&key).await.unwrap();
         let expect = current.map_or(Expect::Absent, |entry| Expect::At(entry.modified));
-        self.write(Write {
-            key,
-            expect,
-            op: Op::Put(codec::encode(object)),
-        })
-        .await;
+        self.write(Write::put(key, expect, codec::encode(object)))
+            .await;
     }
 
     pub(super) async fn delete(&self, object: &Value) {
         let key = Self::key(object);
         let entry = self.store.get(&key).await.unwrap().unwrap();
-        self.write(Write {
-            key,
-            expect: Expect::At(entry.modified),
-            op: Op::Delete,
-        })
-        .await;
+        self.write(Write::delete(key, Expect::At(entry.modified)))
+            .await;
     }
 
     async fn write(&self, write: Write) {

@@ -45,7 +45,7 @@ impl Cache {
         };
         let page = store.list(options).await.map_err(StartError::Load)?;
         let subscription = store
-            .subscribe(storage::ROOT, page.revision)
+            .subscribe_with_progress(storage::ROOT, page.revision)
             .map_err(StartError::Load)?;
         let cache = Arc::new(Self {
             kinds: RwLock::default(),
@@ -136,17 +136,14 @@ impl Cache {
                 batch = subscription.next() => batch,
             };
             match batch {
-                Ok(events) => {
-                    let Some(last) = events.last().map(|e| e.revision) else {
-                        continue;
-                    };
-                    for event in &events {
+                Ok(batch) => {
+                    for event in &batch.events {
                         let Some((group, plural, local)) = storage::split(&event.key) else {
                             continue;
                         };
                         self.kind(group, plural).apply(local, event);
                     }
-                    self.applied.send_replace(last);
+                    self.applied.send_replace(batch.through);
                 }
                 Err(StoreError::Lagged) => match store.subscribe(storage::ROOT, self.applied()) {
                     Ok(fresh) => subscription = fresh,

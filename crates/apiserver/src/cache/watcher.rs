@@ -169,8 +169,8 @@ impl Watcher {
             }
         };
         match batch {
-            Ok(events) => {
-                for event in &events {
+            Ok(batch) => {
+                for event in &batch.events {
                     if let Some(change) = self.change(event) {
                         self.deliver(&change);
                     }

@@ -16,6 +16,8 @@ mod secret;
 pub(crate) mod service;
 mod volume;
 
+use std::time::Duration;
+
 use api::resource::Resource;
 use api::status::ApiError;
 use api::validate::FieldError;
@@ -102,6 +104,11 @@ pub(crate) trait Hook: Send + Sync {
         false
     }
 
+    /// How long an object is kept after its last change; for good when absent.
+    fn ttl(&self) -> Option<Duration> {
+        None
+    }
+
     /// Whether a PUT may leave out the resourceVersion.
     fn unconditional_update(&self) -> bool {
         true
@@ -117,6 +124,19 @@ struct Upsert;
 impl Hook for Upsert {
     fn create_on_update(&self) -> bool {
         true
+    }
+}
+
+/// Events: made by PUT too, and kept for an hour after their last change, as upstream keeps them
+/// (`--event-ttl`).
+struct Events;
+impl Hook for Events {
+    fn create_on_update(&self) -> bool {
+        true
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        Some(Duration::from_hours(1))
     }
 }
 
@@ -149,8 +169,8 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
         ("", "podtemplates" | "serviceaccounts" | "resourcequotas") => &Returned,
         ("batch", "jobs") => &job::Jobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &csr::Requests,
-        ("" | "events.k8s.io", "events" | "endpoints" | "limitranges")
-        | ("coordination.k8s.io", "leases") => &Upsert,
+        ("" | "events.k8s.io", "events") => &Events,
+        ("", "endpoints" | "limitranges") | ("coordination.k8s.io", "leases") => &Upsert,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Roles,
         ("rbac.authorization.k8s.io", _) => &rbac::Bindings,
         (

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use api::status::ApiError;
 use bytes::Bytes;
 use serde_json::Value;
-use store::{Entry, Expect, Op, Revision, StoreError, Write};
+use store::{Entry, Expect, Revision, StoreError, Write};
 
 use super::Call;
 use crate::cache::fields::selectable;
 use crate::cache::{EventType, Object};
 use crate::codec;
+use crate::hooks;
 use crate::state::APPLY_LIMIT;
 use crate::storage;
 
@@ -49,15 +50,10 @@ fn key(call: &Call, local: &str) -> String {
     key
 }
 
-async fn swap(call: &Call, local: &str, expect: Expect, op: Op) -> Result<Revision, Failed> {
-    let write = Write {
-        key: key(call, local),
-        expect,
-        op,
-    };
+async fn swap(call: &Call, local: &str, write: Write) -> Result<Revision, Failed> {
     let revision = match call.state.store.write(write).await {
         Ok(revision) => revision,
-        Err(StoreError::Conflict { current }) => return Err(Failed::Conflict(current)),
+        Err(StoreError::Conflict { current, .. }) => return Err(Failed::Conflict(current)),
         Err(error) => return Err(Failed::Api(store_error(&error))),
     };
     if !call.state.cache.wait(revision, APPLY_LIMIT).await {
@@ -100,7 +96,12 @@ pub(crate) async fn put(
         };
         return Ok(loose(call, local, &stored, shown)?);
     }
-    let revision = swap(call, local, expect, Op::Put(stored.clone())).await?;
+    let write = Write::put(key(call, local), expect, stored.clone());
+    let write = match hooks::of(call.resource).ttl() {
+        Some(ttl) => write.with_ttl(ttl),
+        None => write,
+    };
+    let revision = swap(call, local, write).await?;
     // Mostly it is the newest state still, and its bytes are shared.
     let cached = call.state.kind(call.resource).get_key(local);
     match cached.filter(|object| object.revision == revision) {
@@ -114,5 +115,6 @@ pub(crate) async fn remove(call: &Call, local: &str, at: Revision) -> Result<Rev
     if call.dry_run {
         return Ok(at);
     }
-    swap(call, local, Expect::At(at), Op::Delete).await
+    let write = Write::delete(key(call, local), Expect::At(at));
+    swap(call, local, write).await
 }

@@ -98,11 +98,11 @@ impl Model {
         let previous = current.map(|(value, _, _)| value.clone().into());
         let (kind, value) = match (&write.op, current) {
             (Op::Delete, None) => return Some(self.current()),
-            (Op::Put(value), Some((old, _, modified))) if value[..] == old[..] => {
+            (Op::Put { value, .. }, Some((old, _, modified))) if value[..] == old[..] => {
                 return Some(*modified);
             }
-            (Op::Put(value), None) => (EventKind::Created, value.clone()),
-            (Op::Put(value), Some(_)) => (EventKind::Updated, value.clone()),
+            (Op::Put { value, .. }, None) => (EventKind::Created, value.clone()),
+            (Op::Put { value, .. }, Some(_)) => (EventKind::Updated, value.clone()),
             (Op::Delete, Some((old, _, _))) => (EventKind::Deleted, old.clone().into()),
         };
         let (key, revision) = (write.key.as_str().into(), Revision(revision));
@@ -186,7 +186,7 @@ async fn check_events(store: &Store, model: &Model, prefix: &str, after: u64) {
         .collect();
     let mut found = Vec::new();
     while found.len() < expected.len() {
-        found.extend(subscription.next().await.unwrap());
+        found.extend(subscription.next().await.unwrap().events);
     }
     assert_eq!(found, expected);
 }
@@ -210,14 +210,14 @@ async fn run(steps: Vec<Step>) {
                     (None, true) => Expect::Absent,
                     (None, false) => Expect::At(Revision(model.current())),
                 };
-                let op = value.map_or(Op::Delete, |value| {
-                    Op::Put(vec![value; usize::from(value)].into())
-                });
-                let write = Write { key, expect, op };
+                let write = match value {
+                    Some(value) => Write::put(key, expect, vec![value; usize::from(value)]),
+                    None => Write::delete(key, expect),
+                };
                 let expected = model.write(&write);
                 match store.write(write).await {
                     Ok(revision) => assert_eq!(Some(revision.0), expected),
-                    Err(StoreError::Conflict { current }) => {
+                    Err(StoreError::Conflict { current, .. }) => {
                         assert_eq!(expected, None);
                         assert_eq!(current.map(|entry| entry.modified.0), modified);
                     }

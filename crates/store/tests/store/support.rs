@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use store::{Expect, Op, Options, Revision, Store, StoreError, Write};
+use store::{Expect, Options, Revision, Store, StoreError, Write};
 
 /// A folder for one test, and the database in it.
 pub(crate) struct Place {
@@ -35,19 +35,11 @@ pub(crate) fn manual() -> Options {
 }
 
 pub(crate) fn put(key: &str, expect: Expect, value: impl Into<Bytes>) -> Write {
-    Write {
-        key: key.to_owned(),
-        expect,
-        op: Op::Put(value.into()),
-    }
+    Write::put(key, expect, value)
 }
 
 pub(crate) fn delete(key: &str, at: Revision) -> Write {
-    Write {
-        key: key.to_owned(),
-        expect: Expect::At(at),
-        op: Op::Delete,
-    }
+    Write::delete(key, Expect::At(at))
 }
 
 pub(crate) async fn create(

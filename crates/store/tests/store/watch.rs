@@ -7,7 +7,7 @@ use crate::support::{Place, create, delete, manual, put};
 async fn read(subscription: &mut Subscription, count: usize) -> Vec<Event> {
     let mut events = Vec::new();
     while events.len() < count {
-        events.extend(subscription.next().await.unwrap());
+        events.extend(subscription.next().await.unwrap().events);
     }
     events
 }
@@ -161,7 +161,8 @@ async fn what_is_acknowledged_is_already_in_the_queue() {
             .now_or_never()
             .expect("the event is there")
             .unwrap();
-        assert_eq!(events.last().unwrap().revision, revision);
+        assert_eq!(events.through, revision);
+        assert_eq!(events.events.last().unwrap().revision, revision);
     }
 }
 

@@ -17,6 +17,7 @@ async fn a_write_happens_only_as_expected() {
     let conflict = create(&store, "/a", "2").await.unwrap_err();
     let StoreError::Conflict {
         current: Some(entry),
+        ..
     } = conflict
     else {
         panic!("{conflict}")
@@ -30,7 +31,7 @@ async fn a_write_happens_only_as_expected() {
         .await
         .unwrap_err();
     assert!(
-        matches!(missing, StoreError::Conflict { current: None }),
+        matches!(missing, StoreError::Conflict { current: None, .. }),
         "{missing}"
     );
     assert_eq!(store.current(), a);
@@ -40,7 +41,13 @@ async fn a_write_happens_only_as_expected() {
     let second = store.write(put("/a", Expect::At(a), "2")).await.unwrap();
     let stale = store.write(delete("/a", a)).await.unwrap_err();
     assert!(
-        matches!(stale, StoreError::Conflict { current: Some(_) }),
+        matches!(
+            stale,
+            StoreError::Conflict {
+                current: Some(_),
+                ..
+            }
+        ),
         "{stale}"
     );
     let entry = store.get("/a").await.unwrap().unwrap();

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::Semaphore;
 
+use super::schema::{self, classify, position, revision};
 use crate::hub::lock;
-use crate::schema::{self, classify, position, revision};
 use crate::{Entry, Event, EventKind, ListOptions, Page, Revision, StoreError};
 
 /// How far one read of the history goes: over so many revisions,
@@ -32,6 +32,11 @@ impl Readers {
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(count.max(1))),
         })
+    }
+
+    /// The database file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Fails every later read, and closes the connections as they become idle.
@@ -137,7 +142,7 @@ impl KeyRange {
 pub(crate) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Entry>> {
     connection
         .prepare_cached(
-            "SELECT log.key, log.value, log.created, log.revision
+            "SELECT log.key, log.value, log.created, log.revision, log.expires
              FROM kv CROSS JOIN log ON log.revision = kv.revision WHERE kv.key = ?1",
         )?
         .query_row([key.as_bytes()], entry)
@@ -173,7 +178,7 @@ fn list(
     let mut entries = Vec::new();
     if newest {
         let mut statement = connection.prepare_cached(
-            "SELECT log.key, log.value, log.created, log.revision
+            "SELECT log.key, log.value, log.created, log.revision, log.expires
              FROM kv CROSS JOIN log ON log.revision = kv.revision
              WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3",
         )?;
@@ -183,7 +188,7 @@ fn list(
         }
     } else {
         let mut statement = connection.prepare_cached(
-            "SELECT l.key, l.value, l.created, l.revision FROM log l INDEXED BY log_key
+            "SELECT l.key, l.value, l.created, l.revision, l.expires FROM log l INDEXED BY log_key
              WHERE l.key >= ?1 AND l.key < ?2 AND l.revision <= ?4 AND l.value IS NOT NULL AND NOT EXISTS (
                SELECT 1 FROM log n WHERE n.key = l.key AND n.revision > l.revision AND n.revision <= ?4)
              ORDER BY l.key LIMIT ?3",
@@ -267,13 +272,14 @@ fn history(
     Ok(Ok((events, reached)))
 }
 
-/// Columns: key, value, created, modified.
+/// Columns: key, value, created, modified, expires.
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
         key: key(row, 0)?,
         value: blob(row, 1)?,
         created: revision(row, 2)?,
         modified: revision(row, 3)?,
+        expires: row.get::<_, Option<i64>>(4)?.map(schema::time),
     })
 }
 
@@ -295,7 +301,7 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
-fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
+pub(crate) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
     let bytes = row.get_ref(column)?.as_blob()?;
     let text = std::str::from_utf8(bytes).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, error.into())

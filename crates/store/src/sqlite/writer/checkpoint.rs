@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::schema;
+use crate::sqlite::schema;
 
 /// From so many frames (pages of 4 KiB) on, the WAL is written back,
 const SOFT_FRAMES: u32 = 1000;

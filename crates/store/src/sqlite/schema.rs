@@ -3,23 +3,27 @@
 //! `log` holds every change that is not compacted, by revision; a deletion is a row without value.
 //! `kv` points from each live key to its newest row. `meta` remembers what was compacted. The
 //! current revision is the newest row's, or the compacted one where that is larger, so that a write
-//! needs no counter and compaction cannot take a revision back.
+//! needs no counter and compaction cannot take a revision back. `log.expires` is when a value with a
+//! time to live ends, in milliseconds since 1970.
+//!
+//! Format 2 added `expires`; a database of format 1 is brought forward when it is opened.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
+use crate::hub::Position;
 use crate::{Revision, StoreError};
 
 /// "KNRR", in the header of each of our files.
 const APPLICATION_ID: i32 = 0x4b4e_5252;
 /// The format of the tables below.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 /// What the lock file says once the database beside it has been made.
 const MADE: &[u8] = b"made\n";
 /// An interrupted WAL recovery or a checkpoint can hold locks for a moment.
@@ -32,14 +36,25 @@ CREATE TABLE log (
   key BLOB NOT NULL,
   created INTEGER NOT NULL,
   previous INTEGER NOT NULL,
-  value BLOB
+  value BLOB,
+  expires INTEGER
 );
 CREATE UNIQUE INDEX log_key ON log (key, revision);
+CREATE INDEX log_expires ON log (expires) WHERE expires IS NOT NULL;
 CREATE TABLE kv (key BLOB PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), compacted INTEGER NOT NULL);
 INSERT INTO meta (id, compacted) VALUES (1, 0);
 PRAGMA application_id = 0x4b4e5252;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+COMMIT;
+";
+
+/// What brings format 1 forward.
+const FROM_1: &str = "
+BEGIN IMMEDIATE;
+ALTER TABLE log ADD COLUMN expires INTEGER;
+CREATE INDEX log_expires ON log (expires) WHERE expires IS NOT NULL;
+PRAGMA user_version = 2;
 COMMIT;
 ";
 
@@ -49,13 +64,6 @@ pub(crate) struct Opened {
     pub(crate) connection: Connection,
     pub(crate) position: Position,
     pub(crate) lock: File,
-}
-
-/// Where a database is in its history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Position {
-    pub(crate) current: Revision,
-    pub(crate) compacted: Revision,
 }
 
 /// Takes the lock, opens or makes the database, and checks it.
@@ -76,7 +84,13 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
         .map_err(failed)?;
     check_identity(&connection, path)?;
     configure_writer(&connection).map_err(failed)?;
-    let position = match format_of(&connection).map_err(failed)? {
+    let format = format_of(&connection).map_err(failed)?;
+    if format == 1 {
+        connection
+            .execute_batch(FROM_1)
+            .map_err(|error| classify(path, "bring the tables forward", error))?;
+    }
+    let position = match format {
         0 => {
             connection
                 .execute_batch(TABLES)
@@ -132,6 +146,17 @@ pub(crate) fn position(connection: &Connection) -> rusqlite::Result<Position> {
 /// A revision out of a row.
 pub(crate) fn revision(row: &Row<'_>, column: usize) -> rusqlite::Result<Revision> {
     Ok(Revision(row.get::<_, i64>(column)?.cast_unsigned()))
+}
+
+/// A time out of `log.expires`.
+pub(crate) fn time(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// A time for `log.expires`: rounded up, so that nothing ends before its time.
+pub(crate) fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
 /// The engine's error in our words.
@@ -241,7 +266,8 @@ fn check_file(path: &Path, made: bool) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// The path of a file that the engine keeps beside the database.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

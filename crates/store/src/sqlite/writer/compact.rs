@@ -9,8 +9,8 @@ use std::time::Instant;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::Reply;
-use crate::hub::Hub;
-use crate::schema::{Position, classify};
+use crate::hub::{Hub, Position};
+use crate::sqlite::schema::classify;
 use crate::{Retention, Revision, StoreError};
 
 /// How many revisions one step forgets.
