@@ -68,8 +68,6 @@ impl ApiServer {
         }
         let (cache, subscription) = Cache::load(&config.store).await?;
         let tasks = TaskTracker::new();
-        let follower = cache.clone();
-        tasks.spawn(follower.follow(config.store.clone(), subscription, config.drain.clone()));
         let state = Arc::new(State {
             authenticator: Authenticator::new(
                 cache.clone(),
@@ -92,7 +90,11 @@ impl ApiServer {
             documents: Documents::default(),
             bootstrapped: AtomicBool::new(false),
         });
-        hooks::service::rebuild(&state);
+        hooks::service::set_up(&state)
+            .await
+            .map_err(StartError::Load)?;
+        let (follower, drain) = (state.cache.clone(), state.drain.clone());
+        tasks.spawn(follower.follow(state.store.clone(), subscription, drain));
         bootstrap::run(&state, &config.ca_pem).await?;
         state.bootstrapped.store(true, Ordering::Release);
         Ok(Arc::new(Self { state, tasks }))

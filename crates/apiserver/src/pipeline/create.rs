@@ -11,7 +11,7 @@ use serde_json::Value;
 use store::Expect;
 
 use super::write::{self, Failed};
-use super::{Call, meta as system, stages};
+use super::{Call, claims, meta as system, stages};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -50,6 +50,7 @@ pub(crate) async fn create(call: &Call, mut object: Value) -> Result<Arc<Object>
         match try_create(call, new, &name).await {
             Ok(object) => return Ok(object),
             Err(Failed::Api(error)) => return Err(error),
+            Err(Failed::Claimed) => claims::learn(call).await,
             Err(Failed::Conflict(_)) if generate && attempt < NAME_ATTEMPTS => {}
             Err(Failed::Conflict(_)) if generate => {
                 return Err(ApiError::generate_name_conflict(call.resource, &name));
@@ -77,7 +78,7 @@ async fn try_create(call: &Call, mut new: Value, name: &str) -> Result<Arc<Objec
         return Err(Failed::Conflict(None));
     }
     hook.allocate(call, &mut new, None)?;
-    let written = write::put(call, &local, Expect::Absent, &new).await;
+    let written = write::put(call, &local, Expect::Absent, None, &new).await;
     if call.dry_run || written.is_err() {
         hook.release(call, &new, None);
     }
