@@ -35,7 +35,7 @@ use crate::pipeline::{self, Call};
 use crate::query::Query;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, impersonate};
+use crate::{bootstrap, impersonate, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -97,6 +97,7 @@ impl ApiServer {
         tasks.spawn(follower.follow(state.store.clone(), subscription, drain));
         bootstrap::run(&state, &config.ca_pem).await?;
         state.bootstrapped.store(true, Ordering::Release);
+        tasks.spawn(servers::run(state.clone()));
         Ok(Arc::new(Self { state, tasks }))
     }
 
