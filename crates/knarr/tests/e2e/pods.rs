@@ -180,6 +180,17 @@ fn ends_restarts_and_their_words() {
                     .any(|e| e.starts_with("BackOff: Back-off restarting failed container")),
                 "{of:?}"
             );
+            let of = events(&cluster, "hungry").await?;
+            ensure!(
+                of.contains(
+                    &"OOMKilling: Memory cgroup out of memory: Killed process in container c; \
+                      its memory limit is 32Mi"
+                        .to_owned()
+                ),
+                "{of:?}"
+            );
+            let of = events(&cluster, "bad").await?;
+            ensure!(!of.iter().any(|e| e.starts_with("OOM")), "{of:?}");
             Ok(())
         })
         .await
