@@ -8,11 +8,13 @@ mod archive;
 mod cluster;
 mod registry;
 mod run;
+mod tls;
 
 pub use archive::busybox_archive;
 pub use cluster::{Cluster, Options};
 pub use registry::Registry;
 pub use run::{Output, Run, eventually, skip};
+pub use tls::served_certificate;
 
 use anyhow::{Context, Result};
 

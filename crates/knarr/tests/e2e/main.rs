@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_days;
+mod certificates;
 mod crash;
 mod images;
 mod kubectl;
