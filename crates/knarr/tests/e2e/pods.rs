@@ -4,10 +4,11 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, DeleteParams, LogParams, PostParams};
 use serde_json::json;
-use testkit::{Cluster, Options, Registry, Run, eventually};
+use testkit::{Cluster, Options, Registry, eventually};
 
 use crate::support::{
-    LIMIT, create, events, exec, http_get, import_busybox, phase, pods, ready, shell_pod, until,
+    LIMIT, create, events, exec, http_get, import_busybox, nothing_left, phase, pods, ready,
+    shell_pod, until,
 };
 
 fn container(pod: &Pod) -> Result<&ContainerStatus> {
@@ -230,17 +231,6 @@ fn a_pod_ends_gracefully() {
         ensure!(log == "prestop\nterm\n", "{log}");
         nothing_left(&uid)
     });
-}
-
-/// Nothing of a pod is left on the host: no mount, no process, no cgroup.
-fn nothing_left(uid: &str) -> Result<()> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    ensure!(!mounts.contains(uid), "a mount is left");
-    let groups = Run::new("find")
-        .args(["/sys/fs/cgroup", "-name", &format!("*{uid}*")])
-        .ok()?;
-    ensure!(groups.is_empty(), "{groups}");
-    Ok(())
 }
 
 #[test]
