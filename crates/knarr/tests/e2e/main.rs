@@ -10,4 +10,5 @@ mod images;
 mod kubectl;
 mod own_client;
 mod pods;
+mod registries;
 mod support;

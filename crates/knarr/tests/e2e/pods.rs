@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::api::{Api, DeleteParams, LogParams, PostParams};
+use kube::api::{DeleteParams, LogParams};
 use serde_json::json;
-use testkit::{Cluster, Options, Registry, eventually};
+use testkit::{Access, Cluster, Options, Registry, eventually};
 
 use crate::support::{
     LIMIT, create, events, exec, http_get, import_busybox, nothing_left, phase, pods, ready,
@@ -283,7 +283,7 @@ fn safe_by_default() {
 fn the_guestbook_from_a_real_registry() {
     testkit::isolated(async || {
         let cluster = Cluster::start(Options::default()).await?;
-        let registry = Registry::start(cluster.scratch(), 5000, None).await?;
+        let registry = Registry::start(cluster.scratch(), 5000, Access::Open).await?;
         let name = format!("{}/busybox:1", registry.host());
         let archive = testkit::busybox_archive(cluster.scratch(), &name)?;
         cluster
@@ -319,59 +319,6 @@ fn the_guestbook_from_a_real_registry() {
         .await?;
         ensure!(visits.contains("was here"), "{visits}");
         Ok(())
-    });
-}
-
-#[test]
-fn a_private_registry_wants_a_secret() {
-    testkit::isolated(async || {
-        let cluster = Cluster::start(Options::default()).await?;
-        let registry =
-            Registry::start(cluster.scratch(), 5001, Some(("crew", "open sesame"))).await?;
-        let name = format!("{}/busybox:1", registry.host());
-        let archive = testkit::busybox_archive(cluster.scratch(), &name)?;
-        let docker_config = json!({"auths": {registry.host(): {
-            "username": "crew", "password": "open sesame"}}});
-        let login = cluster.scratch().join("config.json");
-        std::fs::write(&login, docker_config.to_string())?;
-        cluster
-            .knarr()?
-            .args(["image", "import"])
-            .args([archive])
-            .ok()?;
-        cluster
-            .knarr()?
-            .args(["image", "push", &name, "--docker-config"])
-            .args([&login])
-            .ok()?;
-        cluster.knarr()?.args(["image", "rm", &name]).ok()?;
-
-        let pods = pods(&cluster).await?;
-        let mut stranger = shell_pod("stranger", "sleep 1000");
-        stranger["spec"]["containers"][0]["image"] = json!(name);
-        create(&pods, stranger.clone()).await?;
-        eventually("a refusal", LIMIT, async || {
-            let of = events(&cluster, "stranger").await?;
-            ensure!(
-                of.iter()
-                    .any(|e| e.starts_with("Failed: Failed to pull image")),
-                "{of:?}"
-            );
-            Ok(())
-        })
-        .await?;
-
-        let secrets: Api<k8s_openapi::api::core::v1::Secret> =
-            Api::default_namespaced(cluster.client().await?);
-        let secret = json!({"metadata": {"name": "login"}, "type": "kubernetes.io/dockerconfigjson",
-            "stringData": {".dockerconfigjson": docker_config.to_string()}});
-        secrets
-            .create(&PostParams::default(), &serde_json::from_value(secret)?)
-            .await?;
-        stranger["metadata"]["name"] = json!("friend");
-        stranger["spec"]["imagePullSecrets"] = json!([{"name": "login"}]);
-        create(&pods, stranger).await?;
-        until(&pods, "friend", "is ready", ready).await.map(drop)
     });
 }
 
