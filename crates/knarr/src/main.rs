@@ -5,6 +5,7 @@ mod config;
 mod credentials;
 mod ctl;
 mod down;
+mod duration;
 mod hello;
 mod images;
 mod instance;

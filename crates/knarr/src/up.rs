@@ -167,12 +167,14 @@ async fn start(
         let (addresses, data_dir) = ([node_ip, network.gateway()], instance.data_dir.clone());
         let (node_name, service_cidr, listen) =
             (config.node_name.clone(), config.service_cidr, config.listen);
+        let validity_period = config.certificate_validity_period;
         blocking(move || {
             let names = Names {
                 node_name: &node_name,
                 addresses: &addresses,
                 service_cidr,
                 listen,
+                validity_period,
             };
             Credentials::load_or_create(&data_dir, &names)
         })
