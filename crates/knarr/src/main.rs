@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod control_plane;
 mod credentials;
 mod ctl;
 mod down;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use apiserver::{ApiServer, User};
-use client::{Election, Informers};
+use client::Informers;
 use image::{Images, Mirror};
 use net::PodNet;
 use node::Node;
@@ -22,6 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::control_plane::ControlPlane;
 use crate::credentials::{Credentials, Names};
 use crate::instance::Instance;
 use crate::log::{self, Progress};
@@ -214,15 +215,17 @@ async fn start(
     let masters = client_as(&server, user("system:knarr", &["system:masters"]));
     let informers = Informers::new(masters.clone(), drain.clone());
     let identity = format!("{}_{}", config.node_name, instance.name);
-    start_control_plane(
-        &mut tasks,
-        &server,
-        &masters,
-        &informers,
-        &credentials,
-        store.is_shared().then_some(identity.as_str()),
-        drain,
-    );
+    ControlPlane {
+        scheduler: client_as(&server, user("system:kube-scheduler", &[])),
+        masters: masters.clone(),
+        informers: informers.clone(),
+        // A store of our own leaves nobody to compete with.
+        elected: store.is_shared().then_some(identity),
+        options: controllers::Options {
+            ca_pem: credentials.ca_pem.clone(),
+        },
+    }
+    .start(&mut tasks, drain);
     start_network(&mut tasks, &network, &informers, drain).await?;
     let kubeconfig = credentials.kubeconfig_path().to_owned();
     let renewal = credentials.keep_fresh(drain.clone());
@@ -252,56 +255,6 @@ async fn start(
         kubeconfig,
         listen: config.listen,
     })
-}
-
-fn start_control_plane(
-    tasks: &mut JoinSet<&'static str>,
-    server: &Arc<ApiServer>,
-    masters: &client::Client,
-    informers: &Informers,
-    credentials: &Credentials,
-    elected: Option<&str>,
-    drain: &CancellationToken,
-) {
-    let election = |name: &str| {
-        // A store of our own leaves nobody to compete with.
-        elected.map(|identity| Election {
-            client: masters.clone(),
-            namespace: "kube-system".to_owned(),
-            name: name.to_owned(),
-            identity: identity.to_owned(),
-        })
-    };
-    let scheduler = client_as(server, user("system:kube-scheduler", &[]));
-    let seen = informers.clone();
-    let work = move |drain| scheduler::run(scheduler.clone(), seen.clone(), drain);
-    let scheduler = led(election("kube-scheduler"), drain.clone(), work);
-    tasks.spawn(async move {
-        scheduler.await;
-        "scheduler"
-    });
-    let options = controllers::Options {
-        ca_pem: credentials.ca_pem.clone(),
-    };
-    let (masters, seen) = (masters.clone(), informers.clone());
-    let work = move |drain| controllers::run(masters.clone(), seen.clone(), options.clone(), drain);
-    let controllers = led(election("kube-controller-manager"), drain.clone(), work);
-    tasks.spawn(async move {
-        controllers.await;
-        "controllers"
-    });
-}
-
-/// Runs `work` at once, or whenever this process wins the election.
-async fn led<W, F>(election: Option<Election>, drain: CancellationToken, mut work: W)
-where
-    W: FnMut(CancellationToken) -> F,
-    F: Future<Output = ()>,
-{
-    match election {
-        Some(election) => client::lead(election, drain, work).await,
-        None => work(drain).await,
-    }
 }
 
 async fn start_network(
