@@ -62,6 +62,9 @@ pub enum StoreError {
         /// What is the matter: an unknown key, or damage.
         detail: String,
     },
+    /// A key for sealing cannot be made.
+    #[error("the system gives no random bytes to make a key of")]
+    Randomness,
     /// A value that is too large.
     #[error("the value of {key} has {size_bytes} bytes; the limit is {limit_bytes}")]
     TooLarge {

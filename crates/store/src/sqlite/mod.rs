@@ -112,7 +112,11 @@ impl Backend for Sqlite {
     }
 
     fn list<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
-        self.readers.list(options).boxed()
+        self.readers.list(options, true).boxed()
+    }
+
+    fn scan<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.readers.list(options, false).boxed()
     }
 
     fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>> {
@@ -142,6 +146,15 @@ impl Backend for Sqlite {
         async move {
             let (reply, answer) = oneshot::channel();
             self.request(Request::Compact { up_to, reply }).await?;
+            answer.await.map_err(|_closed| StoreError::Closed)?
+        }
+        .boxed()
+    }
+
+    fn scrub(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async {
+            let (reply, answer) = oneshot::channel();
+            self.request(Request::Scrub { reply }).await?;
             answer.await.map_err(|_closed| StoreError::Closed)?
         }
         .boxed()
