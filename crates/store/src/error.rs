@@ -92,6 +92,15 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// The database was making way for a restored one when that was cut short.
+    #[error(
+        "a restore of the database {} was cut short; run `knarr snapshot restore` again",
+        path.display()
+    )]
+    Restoring {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The file is a database, but not one of ours.
     #[error("{} is a database of another program (application id {found:#010x}); choose another path", path.display())]
     Foreign {

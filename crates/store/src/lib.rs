@@ -15,6 +15,7 @@ mod model;
 mod options;
 mod reseal;
 mod seal;
+mod snapshot;
 mod sqlite;
 mod store;
 mod subscription;
@@ -25,5 +26,6 @@ pub use model::{Batch, Entry, Event, EventKind, Expect, ListOptions, Op, Page, R
 pub use options::{Options, Retention};
 pub use reseal::SealUsage;
 pub use seal::{Seal, SealKey, sealed_with};
+pub use snapshot::{Progress, REVISION_BUMP, RestoreOptions, Restored, Snapshot, SnapshotError};
 pub use store::Store;
 pub use subscription::Subscription;

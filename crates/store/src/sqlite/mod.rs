@@ -1,6 +1,7 @@
 //! The engine in one SQLite file: WAL, one writing thread with group commit, readers beside it.
 
 mod reader;
+mod restore;
 mod schema;
 mod writer;
 
@@ -14,6 +15,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::reader::Readers;
+pub(crate) use self::restore::restore;
 use self::writer::{Request, Writer};
 use crate::backend::Backend;
 use crate::hub::{Hub, lock};

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod history;
 mod seal;
+mod snapshot;
 mod support;
 mod watch;
 mod writes;
