@@ -8,11 +8,16 @@ use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 
+use crate::snapshot::schedule::Schedule;
+
 /// Where a cluster keeps its data unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/knarr";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6443);
 const DEFAULT_POD_CIDR: &str = "10.42.0.0/24";
 const DEFAULT_SERVICE_CIDR: &str = "10.43.0.0/16";
+/// Twice a day and five of them, as k3s does.
+const DEFAULT_SNAPSHOT_EVERY: &str = "12h";
+const DEFAULT_SNAPSHOT_KEEP: usize = 5;
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// How the log is written.
@@ -63,6 +68,12 @@ pub(crate) struct UpFlags {
     /// How the log is written [default: text].
     #[arg(long, env = "KNARR_LOG")]
     log: Option<LogFormat>,
+    /// How often a snapshot is saved to <data-dir>/snapshots; 0 for never [default: 12h].
+    #[arg(long, env = "KNARR_SNAPSHOT_EVERY", value_name = "DURATION")]
+    snapshot_every: Option<String>,
+    /// How many of these snapshots are kept [default: 5].
+    #[arg(long, env = "KNARR_SNAPSHOT_KEEP", value_name = "COUNT")]
+    snapshot_keep: Option<usize>,
     /// Remove what an earlier run left on the host before starting.
     #[arg(long)]
     #[serde(skip)]
@@ -83,6 +94,8 @@ pub(crate) struct Config {
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) log: LogFormat,
     pub(crate) cleanup: bool,
+    /// When snapshots are saved; `None` for never.
+    pub(crate) snapshots: Option<Schedule>,
 }
 
 impl Config {
@@ -130,6 +143,10 @@ impl Config {
             insecure_registries: insecure,
             log: flags.log.or(file.log).unwrap_or(LogFormat::Text),
             cleanup: flags.cleanup,
+            snapshots: schedule(
+                flags.snapshot_every.or(file.snapshot_every).as_deref(),
+                flags.snapshot_keep.or(file.snapshot_keep),
+            )?,
         };
         config.validate()?;
         Ok(config)
@@ -157,6 +174,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn schedule(every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>> {
+    let every = crate::ctl::duration(every.unwrap_or(DEFAULT_SNAPSHOT_EVERY))
+        .map_err(|fault| anyhow::anyhow!("--snapshot-every: {fault}"))?;
+    let keep = keep.unwrap_or(DEFAULT_SNAPSHOT_KEEP);
+    if keep == 0 {
+        bail!("--snapshot-keep 0: to save no snapshots give --snapshot-every 0");
+    }
+    Ok((!every.is_zero()).then_some(Schedule { every, keep }))
 }
 
 fn read(path: &Path) -> Result<UpFlags> {
@@ -232,6 +259,10 @@ mod tests {
         assert!(error.contains("overlap"), "{error}");
         let error = flags(|f| f.registry_mirrors = vec!["x".into()]).unwrap_err();
         assert!(error.contains("REGISTRY=URL"), "{error}");
+        let error = flags(|f| f.snapshot_every = Some("soon".into())).unwrap_err();
+        assert!(error.contains("--snapshot-every: \"soon\""), "{error}");
+        let error = flags(|f| f.snapshot_keep = Some(0)).unwrap_err();
+        assert!(error.contains("--snapshot-every 0"), "{error}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nodename: x\n").unwrap();
         let error = flags(|f| f.config = Some(file.path().to_owned())).unwrap_err();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::storage::Storage;
-use crate::{images, secrets};
+use crate::{images, secrets, snapshot};
 
 /// Longest request or message.
 const MAX_LINE_BYTES: u64 = 4 << 20;
@@ -31,6 +31,8 @@ pub(crate) enum Work {
     Image(images::Work),
     /// With the keys of Secrets.
     Secrets(secrets::Work),
+    /// With snapshots.
+    Snapshot(snapshot::Work),
 }
 
 /// What is told while work goes on.
@@ -41,6 +43,8 @@ pub(crate) enum Said {
     Layers(Vec<images::Layer>),
     /// Images that came or are there.
     Images(Vec<images::Row>),
+    /// How many objects were written.
+    Progress(u64),
     /// A line for the user.
     Line(String),
     /// The work is done.
@@ -64,6 +68,10 @@ impl Served {
         match work {
             Work::Image(work) => images::work(&self.images, work, say).await,
             Work::Secrets(work) => work.run(&self.storage, say).await,
+            Work::Snapshot(work) => {
+                let Storage { store, keys, .. } = &self.storage;
+                work.run(store, keys, say).await
+            }
         }
     }
 }
@@ -128,7 +136,7 @@ async fn answer(stream: UnixStream, served: Served) -> Result<()> {
     let (sender, mut said) = mpsc::channel(WAITING);
     let work = async move {
         let say = |said: Said| {
-            let progress = matches!(said, Said::Layers(_));
+            let progress = matches!(said, Said::Layers(_) | Said::Progress(_));
             if sender.try_send(said).is_err() && !progress {
                 tracing::debug!("the caller does not read");
             }

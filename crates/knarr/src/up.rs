@@ -235,6 +235,20 @@ async fn start(
         sealing.await;
         "sealing of Secrets"
     });
+    if let Some(schedule) = config.snapshots {
+        let snapshots = crate::snapshot::schedule::run(
+            store.clone(),
+            crate::snapshot::folder::default(&instance.data_dir),
+            instance.name.clone(),
+            schedule,
+            || true,
+            drain.clone(),
+        );
+        tasks.spawn(async move {
+            snapshots.await;
+            "snapshots"
+        });
+    }
     let served = Served {
         images: images.clone(),
         storage,

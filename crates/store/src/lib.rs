@@ -26,6 +26,8 @@ pub use model::{Batch, Entry, Event, EventKind, Expect, ListOptions, Op, Page, R
 pub use options::{Options, Retention};
 pub use reseal::SealUsage;
 pub use seal::{Seal, SealKey, sealed_with};
-pub use snapshot::{Progress, REVISION_BUMP, RestoreOptions, Restored, Snapshot, SnapshotError};
+pub use snapshot::{
+    Progress, REVISION_BUMP, RestoreOptions, Restored, Snapshot, SnapshotError, Step,
+};
 pub use store::Store;
 pub use subscription::Subscription;

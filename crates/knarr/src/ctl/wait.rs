@@ -216,7 +216,7 @@ async fn wait_for(
 }
 
 /// Reads `90s`, `5m`, `1h`, `1m30s`, or plain seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let fail = || format!("{text:?} is no duration such as 30s, 5m or 1h");
     if let Ok(seconds) = text.parse() {
         return Ok(Duration::from_secs(seconds));

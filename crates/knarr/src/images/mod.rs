@@ -211,7 +211,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Said::Layers(layers) => bars.draw(&layers),
         Said::Images(rows) => rows.iter().for_each(|row| bars.say(&line(row))),
         Said::Line(text) => bars.say(&text),
-        Said::Done | Said::Failed(_) => {}
+        Said::Progress(_) | Said::Done | Said::Failed(_) => {}
     };
     let outcome = store.run(work, &say).await;
     if let Some(spinner) = spinner {

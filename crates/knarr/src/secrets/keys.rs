@@ -4,7 +4,7 @@
 //! live or past, needs it; no new key is made for a store that has values of one that is missing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,7 +17,7 @@ use super::key_file::{self, KeyFile, shown};
 #[derive(Debug)]
 pub(crate) struct Keys {
     seal: Arc<Seal>,
-    path: std::path::PathBuf,
+    path: PathBuf,
     /// Whoever changes the file or seals anew holds this.
     file: Mutex<Option<KeyFile>>,
 }
@@ -136,6 +136,51 @@ impl Keys {
             )
         })?;
         Ok((id, count))
+    }
+
+    /// Removes the keys that neither a live value nor the history needs, and says which. The history is
+    /// forgotten first: watches that are behind must list again.
+    ///
+    /// # Errors
+    /// A key is needed by a snapshot that is kept here, or the store failed; no key is removed then.
+    pub(crate) async fn drop_old(
+        &self,
+        store: &Store,
+        needed_by: impl Fn(u32) -> Option<PathBuf>,
+    ) -> Result<Vec<u32>> {
+        let mut file = self.file.lock().await;
+        let old = file.as_ref().context("there is no key file yet")?;
+        store.reseal().await.context("sealing Secrets")?;
+        store
+            .compact(store.current())
+            .await
+            .context("forgetting the history")?;
+        let usage = store.seal_usage().await?;
+        let mut next = old.clone();
+        let mut dropped = Vec::new();
+        for key in old.keys.iter().skip(1).map(|key| key.key.id) {
+            if usage.sealed.contains_key(&key) {
+                continue;
+            }
+            if let Some(snapshot) = needed_by(key) {
+                bail!(
+                    "the key {} is needed to restore {}; delete that snapshot first, \
+                     or keep a copy of {} for it and use --force",
+                    shown(key),
+                    snapshot.display(),
+                    self.path.display()
+                );
+            }
+            dropped.push(key);
+        }
+        if dropped.is_empty() {
+            return Ok(dropped);
+        }
+        next.keys.retain(|key| !dropped.contains(&key.key.id));
+        next.write()?;
+        self.seal.replace(&next.seal_keys());
+        *file = Some(next);
+        Ok(dropped)
     }
 
     /// The keys and their use.
@@ -313,6 +358,48 @@ mod tests {
         store.close().await;
         let bytes = std::fs::read(folder.path().join("state.db")).unwrap();
         assert!(!bytes.windows(9).any(|part| part == b"hush hush"));
+        let (store, keys) = open(folder.path()).await;
+        assert!(!keys.take_up(&store).await.unwrap());
+        assert_eq!(readable(&store).await, 2);
+    }
+
+    #[tokio::test]
+    async fn only_keys_that_nothing_needs_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, keys) = open(folder.path()).await;
+        keys.take_up(&store).await.unwrap();
+        put(&store, "a").await;
+        let first = keys.status(&store).await.unwrap().keys[0].0;
+        assert!(keys.drop_old(&store, |_| None).await.unwrap().is_empty());
+        let (second, _) = keys.rotate(&store).await.unwrap();
+        // A value of the older key that nobody was told about, as another server would write it.
+        let file = key_file::KeyFile::load(&key_file::path(folder.path()))
+            .unwrap()
+            .unwrap();
+        let mut reversed = file.seal_keys();
+        reversed.reverse();
+        keys.seal().replace(&reversed);
+        put(&store, "b").await;
+        keys.seal().replace(&file.seal_keys());
+
+        let needed = |id| (id == first).then(|| "/x/old.knarrsnap".into());
+        let error = keys.drop_old(&store, needed).await.unwrap_err().to_string();
+        assert!(
+            error.contains("old.knarrsnap") && error.contains("--force"),
+            "{error}"
+        );
+        assert_eq!(keys.drop_old(&store, |_| None).await.unwrap(), [first]);
+        let status = keys.status(&store).await.unwrap();
+        assert_eq!(
+            (status.keys.len(), status.keys[0].0, status.keys[0].2),
+            (1, second, 2)
+        );
+        assert_eq!(
+            store.compacted(),
+            store.current(),
+            "the history needed it too"
+        );
+        store.close().await;
         let (store, keys) = open(folder.path()).await;
         assert!(!keys.take_up(&store).await.unwrap());
         assert_eq!(readable(&store).await, 2);

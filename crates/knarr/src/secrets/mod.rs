@@ -12,11 +12,12 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use self::key_file::shown;
+pub(crate) use self::key_file::{KeyFile, path as key_path, shown};
 pub(crate) use self::keys::Keys;
 use self::keys::Status;
 use crate::config::DEFAULT_DATA_DIR;
 use crate::instance::Instance;
+use crate::snapshot::folder;
 use crate::socket::{self, Said, Say};
 use crate::storage::{self, Storage};
 
@@ -26,11 +27,20 @@ use crate::storage::{self, Storage};
     after_help = "The keys are in <data-dir>/secrets.key. Keep a copy with your backups: without it no \
                   Secret in the database or in a snapshot can be read.\n\nExamples:\n  \
                   knarr secrets status         which keys there are, and how many Secrets use them\n  \
-                  knarr secrets rotate         a new key, and all Secrets encrypted with it"
+                  knarr secrets rotate         a new key, and all Secrets encrypted with it\n  \
+                  knarr secrets drop-old       away with keys that nothing needs any more"
 )]
 pub(crate) enum Command {
     /// Make a new key and encrypt all Secrets with it; older keys stay readable.
     Rotate {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Remove older keys that nothing needs any more. Watches that are behind must list again.
+    DropOld {
+        /// Also keys that snapshots in <data-dir>/snapshots need.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -55,6 +65,8 @@ pub(crate) struct Place {
 pub(crate) enum Work {
     /// A new key for all.
     Rotate,
+    /// Without the old ones.
+    DropOld { force: bool },
     /// What there is.
     Status,
 }
@@ -67,6 +79,7 @@ impl Command {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let (place, work) = match self {
             Command::Rotate { place } => (place, Work::Rotate),
+            Command::DropOld { force, place } => (place, Work::DropOld { force }),
             Command::Status { place } => (place, Work::Status),
         };
         let say = |said: Said| {
@@ -105,6 +118,27 @@ impl Work {
                     shown(id),
                     keys.path().display()
                 )));
+            }
+            Work::DropOld { force } => {
+                let dir = keys.path().with_file_name("snapshots");
+                let found = if force {
+                    Vec::new()
+                } else {
+                    folder::look(&dir)?
+                };
+                let needed_by = |id| {
+                    let needs = |snapshot: &&store::Snapshot| snapshot.seal_keys.contains(&id);
+                    let mut whole = found.iter().filter_map(|(_, says)| says.as_ref().ok());
+                    whole.find(needs).map(|snapshot| snapshot.path.clone())
+                };
+                let dropped = keys.drop_old(store, needed_by).await?;
+                say(Said::Line(match dropped.as_slice() {
+                    [] => "no key can go".to_owned(),
+                    some => {
+                        let ids: Vec<String> = some.iter().map(|id| shown(*id)).collect();
+                        format!("dropped {}", ids.join(", "))
+                    }
+                }));
             }
             Work::Status => say(Said::Line(table(
                 &keys.status(store).await?,

@@ -23,7 +23,7 @@ use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use serde::{Deserialize, Serialize};
 
 use super::error::io_error;
-use super::{Progress, Snapshot, SnapshotError};
+use super::{Progress, Snapshot, SnapshotError, Step};
 use crate::{Entry, Revision};
 
 const MARK: &[u8; 8] = b"KNARRSNP";
@@ -434,7 +434,7 @@ fn check_sum(
         }
         sum.update(&chunk[..count]);
         left -= count as u64;
-        progress(outline.size_bytes - SUM_AND_MARK - left);
+        progress(Step::Checked(outline.size_bytes - SUM_AND_MARK - left));
     }
     let mut stored = [0; SHA256_OUTPUT_LEN];
     file.read_exact(&mut stored).map_err(read)?;

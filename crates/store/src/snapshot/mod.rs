@@ -61,7 +61,7 @@ impl Snapshot {
         format::inspect(path)
     }
 
-    /// Reads all of a file, and says whether it is whole. `progress` hears how many bytes were read.
+    /// Reads all of a file, and says whether it is whole. Blocks.
     ///
     /// # Errors
     /// It is damaged, cut short, or not a snapshot.
@@ -72,5 +72,14 @@ impl Snapshot {
     }
 }
 
-/// Hears how far work has come, in what its caller says.
-pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
+/// How far work has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// So many bytes of the file were checked.
+    Checked(u64),
+    /// So many entries were written.
+    Entries(u64),
+}
+
+/// Hears how far work has come.
+pub type Progress<'a> = &'a (dyn Fn(Step) + Send + Sync);

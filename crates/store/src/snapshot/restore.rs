@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Progress, REVISION_BUMP, Reader, Snapshot, SnapshotError};
+use super::{Progress, REVISION_BUMP, Reader, Snapshot, SnapshotError, Step};
 use crate::{Entry, Revision, Store};
 
 /// How a snapshot is restored.
@@ -38,8 +38,7 @@ pub struct Restored {
 }
 
 impl Store {
-    /// Makes the SQLite database at `path` out of a snapshot. Blocks. `progress` hears how many bytes of
-    /// the file were checked, then how many entries were restored.
+    /// Makes the SQLite database at `path` out of a snapshot. Blocks.
     ///
     /// The database comes into its place only when it is whole. Killed at any point, what was there is
     /// untouched, or [`Store::open`] says that the restore has to be run again, which can be done.
@@ -121,7 +120,7 @@ impl<'a> Returning<'a> {
             self.entries += 1;
             entry.created = self.newest;
             entry.modified = self.newest;
-            (self.progress)(self.entries);
+            (self.progress)(Step::Entries(self.entries));
             return Ok(Some(entry));
         }
         Ok(None)

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::error::io_error;
 use super::format::{Head, Writer, millis};
-use super::{Progress, Snapshot, SnapshotError};
+use super::{Progress, Snapshot, SnapshotError, Step};
 use crate::{Entry, ListOptions, Revision, Store, StoreError};
 
 /// How often a snapshot is begun that compaction overtakes.
@@ -22,8 +22,7 @@ const PAGES_WAITING: usize = 2;
 
 impl Store {
     /// Writes all entries at one revision, sealed ones as they are, to a file. The store goes on
-    /// meanwhile; `progress` hears how many entries were written. `label` is for the caller: it is in
-    /// the file and nothing depends on it here.
+    /// meanwhile. `label` is for the caller: it is in the file and nothing depends on it here.
     ///
     /// The file is there when this returns well, and not at all otherwise.
     ///
@@ -78,7 +77,7 @@ impl Store {
                         // The writer has failed, and says why below.
                         break Ok(());
                     }
-                    progress(count);
+                    progress(Step::Entries(count));
                 }
                 Ok(None) => {
                     let _ = sender.send(Message::End).await;

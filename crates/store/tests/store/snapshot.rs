@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use store::{
     Entry, Expect, ListOptions, Options, REVISION_BUMP, RestoreOptions, Restored, Revision, Seal,
-    SealKey, Snapshot, SnapshotError, Store, StoreError,
+    SealKey, Snapshot, SnapshotError, Step, Store, StoreError,
 };
 
 use crate::support::{Place, create, manual, put};
@@ -195,7 +195,7 @@ async fn compaction_may_overtake_it() {
     let place = Place::new();
     let store = filled(&place.path(), 100).await;
     let (compactions, most) = (AtomicU64::new(0), AtomicU64::new(1));
-    let overtake = |_: u64| {
+    let overtake = |_: Step| {
         let number = compactions.fetch_add(1, Ordering::Relaxed);
         if number >= most.load(Ordering::Relaxed) {
             return;
