@@ -33,6 +33,8 @@ mod etcd;
 mod etcd_server;
 mod history;
 mod life;
+mod seal;
+mod snapshot;
 mod support;
 mod watch;
 mod writes;
