@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod history;
+mod model;
 mod support;
 mod watch;
 mod writes;
