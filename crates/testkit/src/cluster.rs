@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Node;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 
@@ -80,29 +81,31 @@ impl Cluster {
         self.spawn_with(flags)?;
         let ready = async {
             let client = eventually("a client", Duration::from_secs(20), || self.client()).await?;
-            let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(client);
+            let nodes = kube::Api::<Node>::all(client);
             eventually("a Ready node", Duration::from_secs(20), async || {
-                let list = nodes.list(&kube::api::ListParams::default()).await?;
-                let name = self.node_name();
-                let mut own = list.items.iter();
-                let own = own.find(|node| node.metadata.name.as_ref() == Some(&name));
-                let ready = own.is_some_and(|node| {
+                let node = nodes.get(&self.node_name()).await?;
+                let is = |kind| {
                     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
                     conditions
                         .into_iter()
                         .flatten()
-                        .any(|c| c.type_ == "Ready" && c.status == "True")
-                });
-                if ready {
-                    Ok(())
-                } else {
-                    bail!("the node is not Ready")
+                        .any(|c| c.type_ == kind && c.status == "True")
+                };
+                if !is("Ready") {
+                    bail!("the node is not Ready");
                 }
+                Ok(is("DiskPressure"))
             })
             .await
         };
         let outcome = ready.await;
-        outcome.with_context(|| format!("knarr up:\n{}", self.log()))
+        if outcome.with_context(|| format!("knarr up:\n{}", self.log()))? {
+            bail!(
+                "the disk of {} is so full that the node takes no pods; set TMPDIR to another",
+                self.dir.path().display()
+            );
+        }
+        Ok(())
     }
 
     /// Starts `knarr up` without waiting for anything.
