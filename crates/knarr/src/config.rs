@@ -2,17 +2,26 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+
+use crate::duration;
+use crate::snapshot::schedule::Schedule;
 
 /// Where a cluster keeps its data unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/knarr";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6443);
 const DEFAULT_POD_CIDR: &str = "10.42.0.0/24";
 const DEFAULT_SERVICE_CIDR: &str = "10.43.0.0/16";
+const LEAST_VALIDITY: Duration = Duration::from_secs(10);
+const MOST_VALIDITY: Duration = Duration::from_secs(87_600 * 60 * 60);
+/// Twice a day and five of them, as k3s does.
+const DEFAULT_SNAPSHOT_EVERY: &str = "12h";
+const DEFAULT_SNAPSHOT_KEEP: usize = 5;
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// How the log is written.
@@ -54,6 +63,14 @@ pub(crate) struct UpFlags {
     /// Addresses of Services [default: 10.43.0.0/16].
     #[arg(long, env = "KNARR_SERVICE_CIDR")]
     service_cidr: Option<Ipv4Net>,
+    /// How long certificates are valid; they are renewed when a third of it is left
+    /// [default: 8760h].
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "KNARR_CERTIFICATE_VALIDITY_PERIOD"
+    )]
+    certificate_validity_period: Option<String>,
     /// A mirror of a registry, REGISTRY=URL; may be given more than once.
     #[arg(long = "registry-mirror", value_name = "REGISTRY=URL")]
     registry_mirrors: Vec<String>,
@@ -63,6 +80,12 @@ pub(crate) struct UpFlags {
     /// How the log is written [default: text].
     #[arg(long, env = "KNARR_LOG")]
     log: Option<LogFormat>,
+    /// How often a snapshot is saved to <data-dir>/snapshots; 0 for never [default: 12h].
+    #[arg(long, env = "KNARR_SNAPSHOT_EVERY", value_name = "DURATION")]
+    snapshot_every: Option<String>,
+    /// How many of these snapshots are kept [default: 5].
+    #[arg(long, env = "KNARR_SNAPSHOT_KEEP", value_name = "COUNT")]
+    snapshot_keep: Option<usize>,
     /// Remove what an earlier run left on the host before starting.
     #[arg(long)]
     #[serde(skip)]
@@ -78,11 +101,14 @@ pub(crate) struct Config {
     pub(crate) node_ip: Option<IpAddr>,
     pub(crate) pod_cidr: Ipv4Net,
     pub(crate) service_cidr: Ipv4Net,
+    pub(crate) certificate_validity_period: Duration,
     /// Registry host and the URL asked instead.
     pub(crate) registry_mirrors: Vec<(String, String)>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) log: LogFormat,
     pub(crate) cleanup: bool,
+    /// When snapshots are saved; `None` for never.
+    pub(crate) snapshots: Option<Schedule>,
 }
 
 impl Config {
@@ -118,6 +144,13 @@ impl Config {
                 .or(file.service_cidr)
                 .unwrap_or_else(|| cidr(DEFAULT_SERVICE_CIDR))
                 .trunc(),
+            certificate_validity_period: match flags
+                .certificate_validity_period
+                .or(file.certificate_validity_period)
+            {
+                Some(text) => validity_period(&text)?,
+                None => pki::LEAF_LIFETIME,
+            },
             registry_mirrors: mirrors
                 .iter()
                 .map(|mirror| {
@@ -130,6 +163,10 @@ impl Config {
             insecure_registries: insecure,
             log: flags.log.or(file.log).unwrap_or(LogFormat::Text),
             cleanup: flags.cleanup,
+            snapshots: schedule(
+                flags.snapshot_every.or(file.snapshot_every).as_deref(),
+                flags.snapshot_keep.or(file.snapshot_keep),
+            )?,
         };
         config.validate()?;
         Ok(config)
@@ -157,6 +194,26 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What is shorter is gone before it is renewed; what is longer outlives the authority.
+fn validity_period(text: &str) -> Result<Duration> {
+    let flag = format!("--certificate-validity-period {text:?}");
+    let period = duration::parse(text).map_err(|problem| anyhow!("{flag}: {problem}"))?;
+    if period < LEAST_VALIDITY || period > MOST_VALIDITY {
+        bail!("{flag}: certificates are valid for at least 10s and at most 87600h");
+    }
+    Ok(period)
+}
+
+fn schedule(every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>> {
+    let every = duration::parse(every.unwrap_or(DEFAULT_SNAPSHOT_EVERY))
+        .map_err(|fault| anyhow!("--snapshot-every: {fault}"))?;
+    let keep = keep.unwrap_or(DEFAULT_SNAPSHOT_KEEP);
+    if keep == 0 {
+        bail!("--snapshot-keep 0: to save no snapshots give --snapshot-every 0");
+    }
+    Ok((!every.is_zero()).then_some(Schedule { every, keep }))
 }
 
 fn read(path: &Path) -> Result<UpFlags> {
@@ -232,6 +289,14 @@ mod tests {
         assert!(error.contains("overlap"), "{error}");
         let error = flags(|f| f.registry_mirrors = vec!["x".into()]).unwrap_err();
         assert!(error.contains("REGISTRY=URL"), "{error}");
+        for period in ["soon", "9s", "99999h", "9999999999999h"] {
+            let error = flags(|f| f.certificate_validity_period = Some(period.into())).unwrap_err();
+            assert!(error.contains(period), "{error}");
+        }
+        let error = flags(|f| f.snapshot_every = Some("soon".into())).unwrap_err();
+        assert!(error.contains("--snapshot-every: \"soon\""), "{error}");
+        let error = flags(|f| f.snapshot_keep = Some(0)).unwrap_err();
+        assert!(error.contains("--snapshot-every 0"), "{error}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nodename: x\n").unwrap();
         let error = flags(|f| f.config = Some(file.path().to_owned())).unwrap_err();

@@ -22,9 +22,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::control_plane::ControlPlane;
 use crate::credentials::{Credentials, Names};
 use crate::instance::Instance;
 use crate::log::{self, Progress};
+use crate::socket::Served;
+use crate::storage::Storage;
 use crate::wiring::{LocalNode, Network, client_as, user};
 
 /// How long tasks may take to end after SIGTERM.
@@ -158,8 +161,9 @@ async fn start(
     let node_ip = config.node_ip.or_else(default_address);
     let network = open_network(config, instance, node_ip);
     let images = open_images(config, instance);
-    let store = open_store(instance);
-    let (network, images, store) = tokio::try_join!(network, images, store)?;
+    let store = Storage::open(instance);
+    let (network, images, storage) = tokio::try_join!(network, images, store)?;
+    let store = storage.store.clone();
     progress.done("store, images and pod network open");
     let node_ip = node_ip.unwrap_or_else(|| network.gateway());
 
@@ -167,12 +171,14 @@ async fn start(
         let (addresses, data_dir) = ([node_ip, network.gateway()], instance.data_dir.clone());
         let (node_name, service_cidr, listen) =
             (config.node_name.clone(), config.service_cidr, config.listen);
+        let validity_period = config.certificate_validity_period;
         blocking(move || {
             let names = Names {
                 node_name: &node_name,
                 addresses: &addresses,
                 service_cidr,
                 listen,
+                validity_period,
             };
             Credentials::load_or_create(&data_dir, &names)
         })
@@ -211,14 +217,18 @@ async fn start(
 
     let masters = client_as(&server, user("system:knarr", &["system:masters"]));
     let informers = Informers::new(masters.clone(), drain.clone());
-    start_control_plane(
-        &mut tasks,
-        &server,
-        &masters,
-        &informers,
-        &credentials,
-        drain,
-    );
+    let identity = format!("{}_{}", config.node_name, instance.name);
+    ControlPlane {
+        scheduler: client_as(&server, user("system:kube-scheduler", &[])),
+        masters: masters.clone(),
+        informers: informers.clone(),
+        // A store of our own leaves nobody to compete with.
+        elected: store.is_shared().then_some(identity),
+        options: controllers::Options {
+            ca_pem: credentials.ca_pem.clone(),
+        },
+    }
+    .start(&mut tasks, drain);
     start_network(&mut tasks, &network, &informers, drain).await?;
     let kubeconfig = credentials.kubeconfig_path().to_owned();
     let renewal = credentials.keep_fresh(drain.clone());
@@ -227,10 +237,33 @@ async fn start(
         "certificate renewal"
     });
 
-    let image_work = crate::images::serve(images.clone(), &instance.run_dir, drain.clone())?;
+    let sealing = storage.clone().complete(drain.clone());
     tasks.spawn(async move {
-        image_work.await;
-        "image socket"
+        sealing.await;
+        "sealing of Secrets"
+    });
+    if let Some(schedule) = config.snapshots {
+        let snapshots = crate::snapshot::schedule::run(
+            store.clone(),
+            crate::snapshot::folder::default(&instance.data_dir),
+            instance.name.clone(),
+            schedule,
+            || true,
+            drain.clone(),
+        );
+        tasks.spawn(async move {
+            snapshots.await;
+            "snapshots"
+        });
+    }
+    let served = Served {
+        images: images.clone(),
+        storage,
+    };
+    let work = crate::socket::serve(served, &instance.run_dir, drain.clone())?;
+    tasks.spawn(async move {
+        work.await;
+        "socket"
     });
     let node = start_node(config, instance, &server, network, images, node_ip, drain).await?;
     local.put(node.kubelet_service());
@@ -248,33 +281,6 @@ async fn start(
         kubeconfig,
         listen: config.listen,
     })
-}
-
-fn start_control_plane(
-    tasks: &mut JoinSet<&'static str>,
-    server: &Arc<ApiServer>,
-    masters: &client::Client,
-    informers: &Informers,
-    credentials: &Credentials,
-    drain: &CancellationToken,
-) {
-    let scheduler = scheduler::run(
-        client_as(server, user("system:kube-scheduler", &[])),
-        informers.clone(),
-        drain.clone(),
-    );
-    tasks.spawn(async move {
-        scheduler.await;
-        "scheduler"
-    });
-    let options = controllers::Options {
-        ca_pem: credentials.ca_pem.clone(),
-    };
-    let controllers = controllers::run(masters.clone(), informers.clone(), options, drain.clone());
-    tasks.spawn(async move {
-        controllers.await;
-        "controllers"
-    });
 }
 
 async fn start_network(
@@ -453,14 +459,6 @@ async fn open_images(config: &Config, instance: &Instance) -> Result<Images> {
         Ok(images)
     })
     .await
-}
-
-async fn open_store(instance: &Instance) -> Result<Store> {
-    let folder = instance.data_dir.join("db");
-    crate::instance::private_dir(&folder)?;
-    Store::open(&folder.join("state.db"), store::Options::default())
-        .await
-        .context("the store")
 }
 
 async fn blocking<T: Send + 'static>(
