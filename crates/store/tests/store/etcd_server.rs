@@ -149,6 +149,15 @@ impl EtcdServer {
         kill(&mut self.members[at].child());
     }
 
+    /// Sends a member a signal: `STOP` makes it silent, `CONT` lets it go on.
+    pub(crate) fn signal_member(&self, at: usize, signal: &str) {
+        let pid = self.members[at].child().as_ref().unwrap().id();
+        let status = Command::new("kill")
+            .args([format!("-{signal}"), pid.to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
     /// Forgets what a member has on its disk; it must not run.
     pub(crate) fn wipe_member(&self, at: usize) {
         std::fs::remove_dir_all(self.folder.path().join(format!("m{at}"))).unwrap();
