@@ -2,17 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+
+use crate::duration;
 
 /// Where a cluster keeps its data unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/knarr";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6443);
 const DEFAULT_POD_CIDR: &str = "10.42.0.0/24";
 const DEFAULT_SERVICE_CIDR: &str = "10.43.0.0/16";
+const LEAST_VALIDITY: Duration = Duration::from_secs(10);
+const MOST_VALIDITY: Duration = Duration::from_secs(87_600 * 60 * 60);
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// How the log is written.
@@ -54,6 +59,14 @@ pub(crate) struct UpFlags {
     /// Addresses of Services [default: 10.43.0.0/16].
     #[arg(long, env = "KNARR_SERVICE_CIDR")]
     service_cidr: Option<Ipv4Net>,
+    /// How long certificates are valid; they are renewed when a third of it is left
+    /// [default: 8760h].
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "KNARR_CERTIFICATE_VALIDITY_PERIOD"
+    )]
+    certificate_validity_period: Option<String>,
     /// A mirror of a registry, REGISTRY=URL; may be given more than once.
     #[arg(long = "registry-mirror", value_name = "REGISTRY=URL")]
     registry_mirrors: Vec<String>,
@@ -78,6 +91,7 @@ pub(crate) struct Config {
     pub(crate) node_ip: Option<IpAddr>,
     pub(crate) pod_cidr: Ipv4Net,
     pub(crate) service_cidr: Ipv4Net,
+    pub(crate) certificate_validity_period: Duration,
     /// Registry host and the URL asked instead.
     pub(crate) registry_mirrors: Vec<(String, String)>,
     pub(crate) insecure_registries: Vec<String>,
@@ -118,6 +132,13 @@ impl Config {
                 .or(file.service_cidr)
                 .unwrap_or_else(|| cidr(DEFAULT_SERVICE_CIDR))
                 .trunc(),
+            certificate_validity_period: match flags
+                .certificate_validity_period
+                .or(file.certificate_validity_period)
+            {
+                Some(text) => validity_period(&text)?,
+                None => pki::LEAF_LIFETIME,
+            },
             registry_mirrors: mirrors
                 .iter()
                 .map(|mirror| {
@@ -157,6 +178,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What is shorter is gone before it is renewed; what is longer outlives the authority.
+fn validity_period(text: &str) -> Result<Duration> {
+    let flag = format!("--certificate-validity-period {text:?}");
+    let period = duration::parse(text).map_err(|problem| anyhow!("{flag}: {problem}"))?;
+    if period < LEAST_VALIDITY || period > MOST_VALIDITY {
+        bail!("{flag}: certificates are valid for at least 10s and at most 87600h");
+    }
+    Ok(period)
 }
 
 fn read(path: &Path) -> Result<UpFlags> {
@@ -232,6 +263,10 @@ mod tests {
         assert!(error.contains("overlap"), "{error}");
         let error = flags(|f| f.registry_mirrors = vec!["x".into()]).unwrap_err();
         assert!(error.contains("REGISTRY=URL"), "{error}");
+        for period in ["soon", "9s", "99999h", "9999999999999h"] {
+            let error = flags(|f| f.certificate_validity_period = Some(period.into())).unwrap_err();
+            assert!(error.contains(period), "{error}");
+        }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nodename: x\n").unwrap();
         let error = flags(|f| f.config = Some(file.path().to_owned())).unwrap_err();

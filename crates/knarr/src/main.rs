@@ -2,9 +2,11 @@
 
 mod check;
 mod config;
+mod control_plane;
 mod credentials;
 mod ctl;
 mod down;
+mod duration;
 mod hello;
 mod images;
 mod instance;

@@ -86,6 +86,12 @@ impl Store {
         self.inner.hub.compacted()
     }
 
+    /// Whether other processes may write to this store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.inner.kind == "etcd"
+    }
+
     /// Waits until everything is visible that had been acknowledged to anybody, on any server that
     /// shares this store, when this was called. Returns the visible revision.
     ///

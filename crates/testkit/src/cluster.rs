@@ -66,7 +66,15 @@ impl Cluster {
     /// # Errors
     /// When it does not start; with its log.
     pub async fn up(&mut self) -> Result<()> {
-        self.spawn()?;
+        self.up_with(&[]).await
+    }
+
+    /// [`Self::up`] with flags for this one time.
+    ///
+    /// # Errors
+    /// When it does not start; with its log.
+    pub async fn up_with(&mut self, flags: &[&str]) -> Result<()> {
+        self.spawn_with(flags)?;
         let ready = async {
             let client = eventually("a client", Duration::from_secs(20), || self.client()).await?;
             let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(client);
@@ -96,6 +104,10 @@ impl Cluster {
     /// # Errors
     /// When the binary cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&mut self, flags: &[&str]) -> Result<()> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -111,6 +123,7 @@ impl Cluster {
                 "node-1",
             ])
             .args(&self.options.flags)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_days;
+mod certificates;
 mod crash;
 mod images;
 mod kubectl;
 mod own_client;
 mod pods;
+mod registries;
 mod support;
