@@ -149,13 +149,14 @@ impl EtcdServer {
         kill(&mut self.members[at].child());
     }
 
-    /// Sends a member a signal: `STOP` makes it silent, `CONT` lets it go on.
+    /// Sends a signal, such as `STOP`, to a member.
     pub(crate) fn signal_member(&self, at: usize, signal: &str) {
         let pid = self.members[at].child().as_ref().unwrap().id();
-        let status = Command::new("kill")
-            .args([format!("-{signal}"), pid.to_string()])
+        let sent = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(pid.to_string())
             .status();
-        assert!(status.unwrap().success());
+        assert!(sent.unwrap().success());
     }
 
     /// Forgets what a member has on its disk; it must not run.
@@ -211,7 +212,7 @@ impl EtcdServer {
     }
 
     /// Calls etcd's JSON gateway, as an operator's tool would.
-    pub(crate) fn call(&self, method: &str, body: &str) -> String {
+    fn call(&self, method: &str, body: &str) -> String {
         self.try_call(0, method, body).unwrap()
     }
 
@@ -235,6 +236,16 @@ impl EtcdServer {
             base64(key.as_bytes())
         );
         self.call("kv/put", &body);
+    }
+
+    /// `etcdctl defrag` and `etcdctl alarm disarm`.
+    pub(crate) fn defragment_and_disarm(&self) {
+        self.call("maintenance/defragment", "{}");
+        let status = self.call("maintenance/status", "{}");
+        let member = field(&status, "member_id").unwrap();
+        let body =
+            format!(r#"{{"memberID": "{member}", "action": "DEACTIVATE", "alarm": "NOSPACE"}}"#);
+        self.call("maintenance/alarm", &body);
     }
 
     /// Compacts, as an operator does.
