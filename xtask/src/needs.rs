@@ -40,6 +40,7 @@ pub(crate) const TEST: &[Tool] = &[
         "docker-registry",
         "a real registry for the image tests",
     ),
+    tool("etcd", "etcd-server", "a real etcd for the store's tests"),
     tool("htpasswd", "apache2-utils", "registry passwords"),
     tool("busybox", "busybox-static", "what test containers run"),
     tool("ip", "iproute2", "network namespaces of the tests"),

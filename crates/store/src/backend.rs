@@ -1,10 +1,11 @@
 //! The seam between the store and the engine that keeps its data.
 //!
-//! Every engine keeps the same contract, and `tests/store/contract.rs` is run on each of them:
+//! Every engine keeps the same contract, and `contract!` in `tests/store` runs its cases on each of them:
 //!
 //! 1. **Revision order.** A transaction that changes something gets the next revisions, in the order
 //!    in which transactions took effect. A revision is durable before anybody sees it. It never goes
-//!    back: not over a restart, a failover or a compaction. An empty store is at revision 1.
+//!    back: not over a restart, a failover or a compaction. The first revision is 1 or, where others
+//!    share the engine, a later one; and there may be revisions without an event of ours.
 //! 2. **All or nothing.** A transaction happens when each of its preconditions holds, and then whole.
 //!    Its changes share one revision or have consecutive ones.
 //! 3. **No change, no revision.** A put of the bytes that are there already, and a deletion of what is

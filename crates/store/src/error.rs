@@ -92,15 +92,6 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
-    /// The database was making way for a restored one when that was cut short.
-    #[error(
-        "a restore of the database {} was cut short; run `knarr snapshot restore` again",
-        path.display()
-    )]
-    Restoring {
-        /// The database file.
-        path: PathBuf,
-    },
     /// The file is a database, but not one of ours.
     #[error("{} is a database of another program (application id {found:#010x}); choose another path", path.display())]
     Foreign {
@@ -149,5 +140,67 @@ pub enum StoreError {
         path: PathBuf,
         /// Why it failed.
         source: Arc<rusqlite::Error>,
+    },
+    /// A text that says no etcd, or not how to reach it.
+    #[error("the datastore {text:?} cannot be used: {detail}; write etcd://HOST:PORT,…[/PREFIX]")]
+    Datastore {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// etcd did not answer in time. A read had no effect. A write may have happened, or may still
+    /// happen: it was not sent again, since it could then conflict with itself. Who must know reads.
+    #[error(
+        "etcd at {endpoints} cannot be reached; see that it runs, has a leader, and can be connected to from here"
+    )]
+    Unreachable {
+        /// Its members.
+        endpoints: String,
+        /// What happened with the last attempt.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// etcd, or we, did not accept the other's certificate, or etcd does not allow what was asked.
+    #[error(
+        "etcd at {endpoints} and this server do not trust each other; look at the CA, certificate and key files of both, and at etcd's user for this certificate"
+    )]
+    Denied {
+        /// Its members.
+        endpoints: String,
+        /// What was refused.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// etcd has raised its NOSPACE alarm. It refuses writes until somebody has lowered it; the very
+    /// first write that was over the quota may have happened all the same.
+    #[error(
+        "etcd at {endpoints} has used up its quota: compact it, defragment it (etcdctl defrag), raise --quota-backend-bytes if it must hold this much, and then etcdctl alarm disarm"
+    )]
+    QuotaExceeded {
+        /// Its members.
+        endpoints: String,
+    },
+    /// A write that is larger than what etcd accepts.
+    #[error(
+        "the write is too large for etcd, which takes 1.5 MiB unless --max-request-bytes says otherwise"
+    )]
+    RequestTooLarge {
+        /// What etcd said.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A restore has not come to its end.
+    #[error("a restore of {place} was cut short; run `knarr snapshot restore` again")]
+    Restoring {
+        /// The database, or the prefix in etcd.
+        place: String,
+    },
+    /// etcd refused for a reason that is not ours to know.
+    #[error("{action} in etcd at {endpoints}")]
+    Etcd {
+        /// What was attempted.
+        action: &'static str,
+        /// Its members.
+        endpoints: String,
+        /// What etcd said.
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
 }

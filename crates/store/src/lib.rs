@@ -9,6 +9,7 @@
 
 mod backend;
 mod error;
+mod etcd;
 mod hub;
 mod metrics;
 mod model;
@@ -21,6 +22,7 @@ mod store;
 mod subscription;
 
 pub use error::StoreError;
+pub use etcd::{EtcdConfig, EtcdTls};
 pub use metrics::Metrics;
 pub use model::{Batch, Entry, Event, EventKind, Expect, ListOptions, Op, Page, Revision, Write};
 pub use options::{Options, Retention};

@@ -8,13 +8,15 @@ use std::sync::atomic::Ordering;
 use crate::backend::Backend;
 use crate::hub::Hub;
 use crate::{
-    Entry, ListOptions, Metrics, Op, Options, Page, Revision, Seal, StoreError, Subscription, Write,
+    Entry, EtcdConfig, ListOptions, Metrics, Op, Options, Page, Revision, Seal, StoreError,
+    Subscription, Write,
 };
 
 /// The longest key, in bytes.
 const KEY_LIMIT_BYTES: usize = 2048;
-/// The most writes of one transaction: etcd's default.
-const TRANSACTION_LIMIT: usize = 128;
+/// The most writes of one transaction: etcd's default is 128 operations, and a put over a value is a
+/// transaction in the transaction, which counts as one more (`checkTxnRequest`).
+const TRANSACTION_LIMIT: usize = 127;
 
 /// A revisioned key-value store. Clones share it.
 ///
@@ -42,6 +44,16 @@ impl Store {
     pub async fn open(path: &Path, options: Options) -> Result<Store, StoreError> {
         let (hub, backend) = crate::sqlite::open(path, &options).await?;
         Ok(Store::new("sqlite", hub, Arc::new(backend), options))
+    }
+
+    /// Connects to an etcd, which other servers may use at the same time.
+    ///
+    /// # Errors
+    /// etcd cannot be reached or does not trust us, or what is under the prefix is of a newer version
+    /// or half restored.
+    pub async fn connect(config: &EtcdConfig, options: Options) -> Result<Store, StoreError> {
+        let (hub, backend) = crate::etcd::connect(config, &options).await?;
+        Ok(Store::new("etcd", hub, Arc::new(backend), options))
     }
 
     pub(crate) fn new(

@@ -77,7 +77,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
     let mut lock = take_lock(path)?;
     if with_suffix(path, MARKER).exists() {
         return Err(StoreError::Restoring {
-            path: path.to_owned(),
+            place: format!("the database {}", path.display()),
         });
     }
     let made = was_made(&mut lock).map_err(io_error("read", path))?;
