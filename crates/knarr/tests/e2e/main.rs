@@ -9,4 +9,5 @@ mod images;
 mod kubectl;
 mod own_client;
 mod pods;
+mod snapshots;
 mod support;
