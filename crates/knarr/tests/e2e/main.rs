@@ -12,4 +12,5 @@ mod own_client;
 mod pods;
 mod registries;
 mod servers;
+mod snapshots;
 mod support;
