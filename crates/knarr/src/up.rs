@@ -159,7 +159,7 @@ async fn start(
     let node_ip = config.node_ip.or_else(default_address);
     let network = open_network(config, instance, node_ip);
     let images = open_images(config, instance);
-    let store = open_store(instance);
+    let store = open_store(config, instance);
     let (network, images, store) = tokio::try_join!(network, images, store)?;
     progress.done("store, images and pod network open");
     let node_ip = node_ip.unwrap_or_else(|| network.gateway());
@@ -435,7 +435,12 @@ async fn open_images(config: &Config, instance: &Instance) -> Result<Images> {
     .await
 }
 
-async fn open_store(instance: &Instance) -> Result<Store> {
+async fn open_store(config: &Config, instance: &Instance) -> Result<Store> {
+    if let Some(etcd) = &config.etcd {
+        return Store::connect(etcd, store::Options::default())
+            .await
+            .context("the store");
+    }
     let folder = instance.data_dir.join("db");
     crate::instance::private_dir(&folder)?;
     Store::open(&folder.join("state.db"), store::Options::default())
