@@ -35,6 +35,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// The entries of a prefix at one revision.
     fn list<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>>;
 
+    /// As [`Backend::list`], for one who reads on to the end: `remaining` need not be counted.
+    fn scan<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.list(options)
+    }
+
     /// All writes in one transaction; the revision of each. Each key comes once, and `writes` is not
     /// empty: the store has seen to that.
     fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>>;
@@ -54,6 +59,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// Forgets the history before a published revision. Returns when it is gone.
     fn compact(&self, up_to: Revision) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Makes sure that what was deleted before can no longer be read from files that are its own.
+    fn scrub(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// What it occupies, as far as is known without asking anybody.
     fn sizes(&self) -> Sizes;

@@ -62,6 +62,9 @@ pub enum StoreError {
         /// What is the matter: an unknown key, or damage.
         detail: String,
     },
+    /// A key for sealing cannot be made.
+    #[error("the system gives no random bytes to make a key of")]
+    Randomness,
     /// A value that is too large.
     #[error("the value of {key} has {size_bytes} bytes; the limit is {limit_bytes}")]
     TooLarge {
@@ -88,6 +91,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What was found.
         detail: String,
+    },
+    /// What was there was making way for a snapshot when that was cut short.
+    #[error("a restore into {place} was cut short; run `knarr snapshot restore` again")]
+    Restoring {
+        /// The database file, or the prefix in etcd.
+        place: String,
     },
     /// The file is a database, but not one of ours.
     #[error("{} is a database of another program (application id {found:#010x}); choose another path", path.display())]
@@ -183,14 +192,6 @@ pub enum StoreError {
     RequestTooLarge {
         /// What etcd said.
         source: Arc<dyn std::error::Error + Send + Sync>,
-    },
-    /// A restore into etcd has not come to its end.
-    #[error(
-        "the data under {prefix} in etcd is half restored from a snapshot; run the restore again"
-    )]
-    Restoring {
-        /// The prefix.
-        prefix: String,
     },
     /// etcd refused for a reason that is not ours to know.
     #[error("{action} in etcd at {endpoints}")]

@@ -48,7 +48,7 @@ pub(super) async fn open(
     let found = Notes::read(&answer);
     if found.restoring {
         return Err(StoreError::Restoring {
-            prefix: config.prefix.clone(),
+            place: format!("etcd under {}", config.prefix),
         });
     }
     if found.format > FORMAT {
