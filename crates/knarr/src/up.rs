@@ -161,8 +161,8 @@ async fn start(
     let node_ip = config.node_ip.or_else(default_address);
     let network = open_network(config, instance, node_ip);
     let images = open_images(config, instance);
-    let store = Storage::open(instance);
-    let (network, images, storage) = tokio::try_join!(network, images, store)?;
+    let storage = Storage::open(instance, config.etcd.as_ref());
+    let (network, images, storage) = tokio::try_join!(network, images, storage)?;
     let store = storage.store.clone();
     progress.done("store, images and pod network open");
     let node_ip = node_ip.unwrap_or_else(|| network.gateway());
