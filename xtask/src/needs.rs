@@ -40,10 +40,14 @@ pub(crate) const TEST: &[Tool] = &[
         "docker-registry",
         "a real registry for the image tests",
     ),
+    tool("etcd", "etcd-server", "a real etcd for the store's tests"),
     tool("htpasswd", "apache2-utils", "registry passwords"),
     tool("busybox", "busybox-static", "what test containers run"),
     tool("ip", "iproute2", "network namespaces of the tests"),
 ];
+
+/// What the store is measured beside.
+pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server", "the store's peer")];
 
 /// Installs what is missing (as root), or says the one line to type.
 pub(crate) fn ensure(groups: &[&[Tool]]) -> Result<()> {

@@ -34,3 +34,4 @@ pub use crate::config::{Config, NodeDialer, PeerCertificate, Stream};
 pub use crate::error::StartError;
 pub use crate::http::{Body, BoxError, empty_body, full_body};
 pub use crate::server::ApiServer;
+pub use crate::storage::SEALED_PREFIXES;

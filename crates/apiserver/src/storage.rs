@@ -5,6 +5,9 @@
 /// The prefix of everything that this server keeps.
 pub(crate) const ROOT: &str = "/registry/";
 
+/// The prefixes of what is encrypted in the store: what would give its reader power over others.
+pub const SEALED_PREFIXES: &[&str] = &["/registry/core/secrets/"];
+
 /// The prefix of all objects of a group and plural, ending in `/`.
 pub(crate) fn prefix(group: &str, plural: &str) -> String {
     let group = if group.is_empty() { "core" } else { group };

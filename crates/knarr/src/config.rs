@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 
 use crate::duration;
+use crate::snapshot::schedule::Schedule;
 
 /// Where a cluster keeps its data unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/knarr";
@@ -18,6 +19,9 @@ const DEFAULT_POD_CIDR: &str = "10.42.0.0/24";
 const DEFAULT_SERVICE_CIDR: &str = "10.43.0.0/16";
 const LEAST_VALIDITY: Duration = Duration::from_secs(10);
 const MOST_VALIDITY: Duration = Duration::from_secs(87_600 * 60 * 60);
+/// Twice a day and five of them, as k3s does.
+const DEFAULT_SNAPSHOT_EVERY: &str = "12h";
+const DEFAULT_SNAPSHOT_KEEP: usize = 5;
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// How the log is written.
@@ -76,6 +80,12 @@ pub(crate) struct UpFlags {
     /// How the log is written [default: text].
     #[arg(long, env = "KNARR_LOG")]
     log: Option<LogFormat>,
+    /// How often a snapshot is saved to <data-dir>/snapshots; 0 for never [default: 12h].
+    #[arg(long, env = "KNARR_SNAPSHOT_EVERY", value_name = "DURATION")]
+    snapshot_every: Option<String>,
+    /// How many of these snapshots are kept [default: 5].
+    #[arg(long, env = "KNARR_SNAPSHOT_KEEP", value_name = "COUNT")]
+    snapshot_keep: Option<usize>,
     /// Remove what an earlier run left on the host before starting.
     #[arg(long)]
     #[serde(skip)]
@@ -97,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) log: LogFormat,
     pub(crate) cleanup: bool,
+    /// When snapshots are saved; `None` for never.
+    pub(crate) snapshots: Option<Schedule>,
 }
 
 impl Config {
@@ -151,6 +163,10 @@ impl Config {
             insecure_registries: insecure,
             log: flags.log.or(file.log).unwrap_or(LogFormat::Text),
             cleanup: flags.cleanup,
+            snapshots: schedule(
+                flags.snapshot_every.or(file.snapshot_every).as_deref(),
+                flags.snapshot_keep.or(file.snapshot_keep),
+            )?,
         };
         config.validate()?;
         Ok(config)
@@ -188,6 +204,16 @@ fn validity_period(text: &str) -> Result<Duration> {
         bail!("{flag}: certificates are valid for at least 10s and at most 87600h");
     }
     Ok(period)
+}
+
+fn schedule(every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>> {
+    let every = duration::parse(every.unwrap_or(DEFAULT_SNAPSHOT_EVERY))
+        .map_err(|fault| anyhow!("--snapshot-every: {fault}"))?;
+    let keep = keep.unwrap_or(DEFAULT_SNAPSHOT_KEEP);
+    if keep == 0 {
+        bail!("--snapshot-keep 0: to save no snapshots give --snapshot-every 0");
+    }
+    Ok((!every.is_zero()).then_some(Schedule { every, keep }))
 }
 
 fn read(path: &Path) -> Result<UpFlags> {
@@ -267,6 +293,10 @@ mod tests {
             let error = flags(|f| f.certificate_validity_period = Some(period.into())).unwrap_err();
             assert!(error.contains(period), "{error}");
         }
+        let error = flags(|f| f.snapshot_every = Some("soon".into())).unwrap_err();
+        assert!(error.contains("--snapshot-every: \"soon\""), "{error}");
+        let error = flags(|f| f.snapshot_keep = Some(0)).unwrap_err();
+        assert!(error.contains("--snapshot-every 0"), "{error}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "nodename: x\n").unwrap();
         let error = flags(|f| f.config = Some(file.path().to_owned())).unwrap_err();

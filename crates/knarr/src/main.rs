@@ -12,6 +12,10 @@ mod images;
 mod instance;
 mod kubeconfig;
 mod log;
+mod secrets;
+mod snapshot;
+mod socket;
+mod storage;
 mod up;
 mod wiring;
 
@@ -50,6 +54,12 @@ enum Command {
     /// Images on this node.
     #[command(subcommand)]
     Image(images::Command),
+    /// Keys that Secrets are encrypted with at rest.
+    #[command(subcommand)]
+    Secrets(secrets::Command),
+    /// Snapshots of the cluster's state.
+    #[command(subcommand)]
+    Snapshot(snapshot::Command),
     #[command(flatten)]
     Ctl(Ctl),
     /// One pod's sandbox; started by the node.
@@ -108,6 +118,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(check) => check.run(),
         Command::Kubeconfig(show) => show.run(),
         Command::Image(command) => block_on(images::run(command)),
+        Command::Secrets(command) => block_on(command.run()),
+        Command::Snapshot(command) => block_on(command.run()),
         Command::Ctl(ctl) => {
             pki::install_crypto_provider();
             block_on(run_ctl(ctl))

@@ -26,6 +26,8 @@ use crate::control_plane::ControlPlane;
 use crate::credentials::{Credentials, Names};
 use crate::instance::Instance;
 use crate::log::{self, Progress};
+use crate::socket::Served;
+use crate::storage::Storage;
 use crate::wiring::{LocalNode, Network, client_as, user};
 
 /// How long tasks may take to end after SIGTERM.
@@ -159,8 +161,9 @@ async fn start(
     let node_ip = config.node_ip.or_else(default_address);
     let network = open_network(config, instance, node_ip);
     let images = open_images(config, instance);
-    let store = open_store(instance);
-    let (network, images, store) = tokio::try_join!(network, images, store)?;
+    let store = Storage::open(instance);
+    let (network, images, storage) = tokio::try_join!(network, images, store)?;
+    let store = storage.store.clone();
     progress.done("store, images and pod network open");
     let node_ip = node_ip.unwrap_or_else(|| network.gateway());
 
@@ -234,10 +237,33 @@ async fn start(
         "certificate renewal"
     });
 
-    let image_work = crate::images::serve(images.clone(), &instance.run_dir, drain.clone())?;
+    let sealing = storage.clone().complete(drain.clone());
     tasks.spawn(async move {
-        image_work.await;
-        "image socket"
+        sealing.await;
+        "sealing of Secrets"
+    });
+    if let Some(schedule) = config.snapshots {
+        let snapshots = crate::snapshot::schedule::run(
+            store.clone(),
+            crate::snapshot::folder::default(&instance.data_dir),
+            instance.name.clone(),
+            schedule,
+            || true,
+            drain.clone(),
+        );
+        tasks.spawn(async move {
+            snapshots.await;
+            "snapshots"
+        });
+    }
+    let served = Served {
+        images: images.clone(),
+        storage,
+    };
+    let work = crate::socket::serve(served, &instance.run_dir, drain.clone())?;
+    tasks.spawn(async move {
+        work.await;
+        "socket"
     });
     let node = start_node(config, instance, &server, network, images, node_ip, drain).await?;
     local.put(node.kubelet_service());
@@ -433,14 +459,6 @@ async fn open_images(config: &Config, instance: &Instance) -> Result<Images> {
         Ok(images)
     })
     .await
-}
-
-async fn open_store(instance: &Instance) -> Result<Store> {
-    let folder = instance.data_dir.join("db");
-    crate::instance::private_dir(&folder)?;
-    Store::open(&folder.join("state.db"), store::Options::default())
-        .await
-        .context("the store")
 }
 
 async fn blocking<T: Send + 'static>(

@@ -1,10 +1,11 @@
 //! The seam between the store and the engine that keeps its data.
 //!
-//! Every engine keeps the same contract, and `tests/store/contract.rs` is run on each of them:
+//! Every engine keeps the same contract, and `contract!` in `tests/store` runs its cases on each of them:
 //!
 //! 1. **Revision order.** A transaction that changes something gets the next revisions, in the order
 //!    in which transactions took effect. A revision is durable before anybody sees it. It never goes
-//!    back: not over a restart, a failover or a compaction. An empty store is at revision 1.
+//!    back: not over a restart, a failover or a compaction. The first revision is 1 or, where others
+//!    share the engine, a later one; and there may be revisions without an event of ours.
 //! 2. **All or nothing.** A transaction happens when each of its preconditions holds, and then whole.
 //!    Its changes share one revision or have consecutive ones.
 //! 3. **No change, no revision.** A put of the bytes that are there already, and a deletion of what is
@@ -34,6 +35,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// The entries of a prefix at one revision.
     fn list<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>>;
 
+    /// As [`Backend::list`], for one who reads on to the end: `remaining` need not be counted.
+    fn scan<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.list(options)
+    }
+
     /// All writes in one transaction; the revision of each. Each key comes once, and `writes` is not
     /// empty: the store has seen to that.
     fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>>;
@@ -53,6 +59,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 
     /// Forgets the history before a published revision. Returns when it is gone.
     fn compact(&self, up_to: Revision) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Makes sure that what was deleted before can no longer be read from files that are its own.
+    fn scrub(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// What it occupies, as far as is known without asking anybody.
     fn sizes(&self) -> Sizes;

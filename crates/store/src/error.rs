@@ -62,6 +62,9 @@ pub enum StoreError {
         /// What is the matter: an unknown key, or damage.
         detail: String,
     },
+    /// A key for sealing cannot be made.
+    #[error("the system gives no random bytes to make a key of")]
+    Randomness,
     /// A value that is too large.
     #[error("the value of {key} has {size_bytes} bytes; the limit is {limit_bytes}")]
     TooLarge {
@@ -88,6 +91,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What was found.
         detail: String,
+    },
+    /// What was there was making way for a snapshot when that was cut short.
+    #[error("a restore into {place} was cut short; run `knarr snapshot restore` again")]
+    Restoring {
+        /// The database file, or the prefix in etcd.
+        place: String,
     },
     /// The file is a database, but not one of ours.
     #[error("{} is a database of another program (application id {found:#010x}); choose another path", path.display())]
@@ -137,5 +146,61 @@ pub enum StoreError {
         path: PathBuf,
         /// Why it failed.
         source: Arc<rusqlite::Error>,
+    },
+    /// A text that says no etcd, or not how to reach it.
+    #[error("the datastore {text:?} cannot be used: {detail}; write etcd://HOST:PORT,…[/PREFIX]")]
+    Datastore {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// etcd did not answer in time. A read had no effect. A write may have happened, or may still
+    /// happen: it was not sent again, since it could then conflict with itself. Who must know reads.
+    #[error(
+        "etcd at {endpoints} cannot be reached; see that it runs, has a leader, and can be connected to from here"
+    )]
+    Unreachable {
+        /// Its members.
+        endpoints: String,
+        /// What happened with the last attempt.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// etcd, or we, did not accept the other's certificate, or etcd does not allow what was asked.
+    #[error(
+        "etcd at {endpoints} and this server do not trust each other; look at the CA, certificate and key files of both, and at etcd's user for this certificate"
+    )]
+    Denied {
+        /// Its members.
+        endpoints: String,
+        /// What was refused.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// etcd has raised its NOSPACE alarm. It refuses writes until somebody has lowered it; the very
+    /// first write that was over the quota may have happened all the same.
+    #[error(
+        "etcd at {endpoints} has used up its quota: compact it, defragment it (etcdctl defrag), raise --quota-backend-bytes if it must hold this much, and then etcdctl alarm disarm"
+    )]
+    QuotaExceeded {
+        /// Its members.
+        endpoints: String,
+    },
+    /// A write that is larger than what etcd accepts.
+    #[error(
+        "the write is too large for etcd, which takes 1.5 MiB unless --max-request-bytes says otherwise"
+    )]
+    RequestTooLarge {
+        /// What etcd said.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// etcd refused for a reason that is not ours to know.
+    #[error("{action} in etcd at {endpoints}")]
+    Etcd {
+        /// What was attempted.
+        action: &'static str,
+        /// Its members.
+        endpoints: String,
+        /// What etcd said.
+        source: Arc<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -9,19 +9,27 @@
 
 mod backend;
 mod error;
+mod etcd;
 mod hub;
 mod metrics;
 mod model;
 mod options;
+mod reseal;
 mod seal;
+mod snapshot;
 mod sqlite;
 mod store;
 mod subscription;
 
 pub use error::StoreError;
+pub use etcd::{EtcdConfig, EtcdTls};
 pub use metrics::Metrics;
 pub use model::{Batch, Entry, Event, EventKind, Expect, ListOptions, Op, Page, Revision, Write};
 pub use options::{Options, Retention};
+pub use reseal::SealUsage;
 pub use seal::{Seal, SealKey, sealed_with};
+pub use snapshot::{
+    Progress, REVISION_BUMP, RestoreOptions, Restored, Snapshot, SnapshotError, Step,
+};
 pub use store::Store;
 pub use subscription::Subscription;

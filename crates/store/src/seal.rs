@@ -5,7 +5,13 @@
 //! cannot be moved to another key. The nonce is a keyed hash (HMAC-SHA-256 under a key of its own) of
 //! the store's key and the value: it cannot repeat by accident, and the same value of the same key
 //! seals to the same bytes, so that writing it again still changes nothing. What that tells one who
-//! reads the disk is that a key went back to an earlier value, and no more.
+//! reads the disk is how long a value is and that a key went back to an earlier one, and no more. One
+//! who can write to the disk can put an earlier sealed value of the same key back, or a plain one:
+//! sealing keeps values from being read, it does not prove that they are the newest.
+//!
+//! The cipher, the nonces and the id of a key have keys of their own, derived from its secret with
+//! HMAC-SHA-256. That the id follows from the secret means that a secret under a wrong id is noticed
+//! before anything is opened with it.
 //!
 //! Values without the mark are read as they are: they were written before sealing was switched on, and
 //! are sealed at the next write, or by [`crate::Store::reseal`].
@@ -16,6 +22,7 @@ use bytes::Bytes;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use ring::hmac;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::StoreError;
 
@@ -26,13 +33,49 @@ const NONCE_BYTES: usize = 24;
 /// The bytes before the ciphertext.
 const HEAD_BYTES: usize = MARK.len() + ID_BYTES + NONCE_BYTES;
 
+/// The length of a secret.
+const SECRET_BYTES: usize = 32;
+
 /// A key for sealing, 256 bits from a good source.
 #[derive(Clone)]
 pub struct SealKey {
-    /// Its name; 0 is not used.
+    /// Its name, which follows from the secret.
     pub id: u32,
     /// The secret.
-    pub secret: [u8; 32],
+    pub secret: [u8; SECRET_BYTES],
+}
+
+impl SealKey {
+    /// The key of a secret.
+    #[must_use]
+    pub fn new(secret: [u8; SECRET_BYTES]) -> SealKey {
+        let derived = derive(&secret, b"knarr seal id v1");
+        let (id, _) = derived.split_first_chunk().unwrap_or((&[0; ID_BYTES], &[]));
+        SealKey {
+            id: u32::from_be_bytes(*id),
+            secret,
+        }
+    }
+
+    /// A new key out of the system's randomness.
+    ///
+    /// # Errors
+    /// [`StoreError::Randomness`] when the system has none to give.
+    pub fn generate() -> Result<SealKey, StoreError> {
+        let mut secret = [0; SECRET_BYTES];
+        SystemRandom::new()
+            .fill(&mut secret)
+            .map_err(|_unspecified| StoreError::Randomness)?;
+        Ok(SealKey::new(secret))
+    }
+}
+
+/// 32 bytes for one purpose out of a secret.
+fn derive(secret: &[u8], purpose: &[u8]) -> [u8; SECRET_BYTES] {
+    let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let mut derived = [0; SECRET_BYTES];
+    derived.copy_from_slice(hmac::sign(&root, purpose).as_ref());
+    derived
 }
 
 impl std::fmt::Debug for SealKey {
@@ -66,13 +109,12 @@ impl std::fmt::Debug for Ready {
 
 impl Ready {
     fn new(key: &SealKey) -> Ready {
-        // The nonce's key is derived, so that the secret itself serves one purpose only.
-        let root = hmac::Key::new(hmac::HMAC_SHA256, &key.secret);
-        let derived = hmac::sign(&root, b"knarr seal nonce v1");
+        let cipher = derive(&key.secret, b"knarr seal cipher v1");
+        let nonce = derive(&key.secret, b"knarr seal nonce v1");
         Ready {
             id: key.id,
-            cipher: XChaCha20Poly1305::new(&Key::from(key.secret)),
-            nonce: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            cipher: XChaCha20Poly1305::new(&Key::from(cipher)),
+            nonce: hmac::Key::new(hmac::HMAC_SHA256, &nonce),
         }
     }
 }
@@ -82,6 +124,8 @@ impl Ready {
 pub struct Seal {
     prefixes: Vec<String>,
     keyring: RwLock<Arc<Keyring>>,
+    /// Held shared by each write from the moment at which its values are sealed until it is answered.
+    writing: tokio::sync::RwLock<()>,
 }
 
 impl Seal {
@@ -92,12 +136,24 @@ impl Seal {
         Seal {
             prefixes,
             keyring: RwLock::new(Arc::new(ready(keys))),
+            writing: tokio::sync::RwLock::default(),
         }
     }
 
     /// Puts other keys in place, for everything from now on.
     pub fn replace(&self, keys: &[SealKey]) {
         *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ready(keys));
+    }
+
+    /// Says that a write is under way, as long as the answer is kept.
+    pub(crate) async fn writing(&self) -> impl Drop + '_ {
+        self.writing.read().await
+    }
+
+    /// Returns when every write is through whose values were sealed before this was called: from then
+    /// on nothing comes that an earlier keyring has sealed.
+    pub(crate) async fn settled(&self) {
+        drop(self.writing.write().await);
     }
 
     /// The prefixes of the keys whose values are sealed.
@@ -197,5 +253,25 @@ fn failed(key: &str, detail: String) -> StoreError {
     StoreError::Sealed {
         key: key.into(),
         detail,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::{Seal, SealKey};
+
+    /// Computed apart from this code, from the format's description: what was sealed must stay readable.
+    #[test]
+    fn the_format_is_fixed() {
+        let seal = Seal::new(vec!["/s/".to_owned()], &[SealKey::new([7; 32])]);
+        let sealed = seal.seal("/s/a", "value".into()).unwrap();
+        let digits: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = "4b4e533173a48180\
+                        4ea8d31ef7a3407e3db04aea8ba02957f2535e55f12c6c33\
+                        1d5e55190f85a851756b556ba2382baa346613faa6";
+        assert_eq!(digits, expected);
+        assert_eq!(seal.open("/s/a", sealed.clone()).unwrap(), "value");
+        assert_eq!(seal.open("/other", sealed.clone()).unwrap(), sealed);
     }
 }

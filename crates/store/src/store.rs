@@ -8,16 +8,15 @@ use std::sync::atomic::Ordering;
 use crate::backend::Backend;
 use crate::hub::Hub;
 use crate::{
-    Entry, Expect, ListOptions, Metrics, Op, Options, Page, Revision, StoreError, Subscription,
-    Write,
+    Entry, EtcdConfig, ListOptions, Metrics, Op, Options, Page, Revision, Seal, StoreError,
+    Subscription, Write,
 };
 
 /// The longest key, in bytes.
 const KEY_LIMIT_BYTES: usize = 2048;
-/// The most writes of one transaction: etcd's default.
-const TRANSACTION_LIMIT: usize = 128;
-/// How many entries are looked at in one go when values are sealed anew.
-const RESEAL_PAGE: usize = 500;
+/// The most writes of one transaction: etcd's default is 128 operations, and a put over a value is a
+/// transaction in the transaction, which counts as one more (`checkTxnRequest`).
+const TRANSACTION_LIMIT: usize = 127;
 
 /// A revisioned key-value store. Clones share it.
 ///
@@ -45,6 +44,16 @@ impl Store {
     pub async fn open(path: &Path, options: Options) -> Result<Store, StoreError> {
         let (hub, backend) = crate::sqlite::open(path, &options).await?;
         Ok(Store::new("sqlite", hub, Arc::new(backend), options))
+    }
+
+    /// Connects to an etcd, which other servers may use at the same time.
+    ///
+    /// # Errors
+    /// etcd cannot be reached or does not trust us, or what is under the prefix is of a newer version
+    /// or half restored.
+    pub async fn connect(config: &EtcdConfig, options: Options) -> Result<Store, StoreError> {
+        let (hub, backend) = crate::etcd::connect(config, &options).await?;
+        Ok(Store::new("etcd", hub, Arc::new(backend), options))
     }
 
     pub(crate) fn new(
@@ -153,7 +162,9 @@ impl Store {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        if let Some(seal) = &self.inner.options.seal {
+        let mut _writing = None;
+        if let Some(seal) = self.seal() {
+            _writing = Some(seal.writing().await);
             for write in &mut writes {
                 if let Op::Put { value, .. } = &mut write.op {
                     *value = seal.seal(&write.key, std::mem::take(value))?;
@@ -229,46 +240,32 @@ impl Store {
         self.inner.backend.compact(up_to).await
     }
 
-    /// Writes again what is not sealed with the newest key, and returns how much that was. Values that
-    /// others change meanwhile are sealed by that change. Killed in the middle, it goes on when it is
-    /// called again.
+    /// What seals values, if anything does.
+    pub(crate) fn seal(&self) -> Option<&Arc<Seal>> {
+        self.inner.options.seal.as_ref()
+    }
+
+    /// The engine's name.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.inner.kind
+    }
+
+    /// A page for a snapshot: as [`Store::list_sealed`], without a count of what remains.
+    pub(crate) async fn scan(&self, options: ListOptions<'_>) -> Result<Page, StoreError> {
+        let page = self.inner.backend.scan(options).await?;
+        self.inner.hub.published(page.revision).await?;
+        Ok(page)
+    }
+
+    /// Makes sure that nothing of what was deleted or replaced before can be read from the disk: the
+    /// history goes, and the engine writes its file anew where it keeps one. Takes a while, and writes
+    /// wait meanwhile.
     ///
     /// # Errors
-    /// As of [`Store::list`] and [`Store::write`].
-    pub async fn reseal(&self) -> Result<u64, StoreError> {
-        let Some(seal) = &self.inner.options.seal else {
-            return Ok(0);
-        };
-        let mut count = 0;
-        for prefix in seal.prefixes() {
-            let mut after: Option<String> = None;
-            loop {
-                let options = ListOptions {
-                    prefix,
-                    after: after.as_deref(),
-                    limit: RESEAL_PAGE,
-                    at: None,
-                };
-                let page = self.list_sealed(options).await?;
-                for entry in &page.entries {
-                    if !seal.is_stale(&entry.key, &entry.value) {
-                        continue;
-                    }
-                    let value = seal.open(&entry.key, entry.value.clone())?;
-                    let write = Write::put(&*entry.key, Expect::At(entry.modified), value);
-                    match self.write(write).await {
-                        Ok(_) => count += 1,
-                        Err(StoreError::Conflict { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                after = page.entries.last().map(|entry| entry.key.to_string());
-                if !page.more {
-                    break;
-                }
-            }
-        }
-        Ok(count)
+    /// There is no space for a second copy, the engine failed, or the store is closed.
+    pub async fn scrub(&self) -> Result<(), StoreError> {
+        self.compact(self.current()).await?;
+        self.inner.backend.scrub().await
     }
 
     /// The store's figures.

@@ -17,6 +17,9 @@ use crate::run::{Run, eventually};
 pub struct Options {
     /// More flags of `knarr up`.
     pub flags: Vec<String>,
+    /// 0 for the first server of a test; others have a node name, a port and a pod network of their
+    /// own.
+    pub number: u8,
 }
 
 /// A running cluster; ended and removed from the host when dropped.
@@ -80,7 +83,10 @@ impl Cluster {
             let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(client);
             eventually("a Ready node", Duration::from_secs(20), async || {
                 let list = nodes.list(&kube::api::ListParams::default()).await?;
-                let ready = list.items.iter().any(|node| {
+                let name = self.node_name();
+                let mut own = list.items.iter();
+                let own = own.find(|node| node.metadata.name.as_ref() == Some(&name));
+                let ready = own.is_some_and(|node| {
                     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
                     conditions
                         .into_iter()
@@ -116,12 +122,9 @@ impl Cluster {
             .arg("up")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args([
-                "--listen",
-                &Self::address().to_string(),
-                "--node-name",
-                "node-1",
-            ])
+            .args(["--listen", &self.address().to_string()])
+            .args(["--node-name", &self.node_name()])
+            .args(["--pod-cidr", &format!("10.42.{}.0/24", self.options.number)])
             .args(&self.options.flags)
             .args(flags)
             .stdin(Stdio::null())
@@ -135,8 +138,14 @@ impl Cluster {
 
     /// Where the API listens; every test has a network namespace of its own.
     #[must_use]
-    pub fn address() -> SocketAddr {
-        SocketAddr::from(([0, 0, 0, 0], 6443))
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([0, 0, 0, 0], 6443 + u16::from(self.options.number)))
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        format!("node-{}", self.options.number + 1)
     }
 
     /// The data directory.

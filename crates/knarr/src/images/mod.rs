@@ -1,7 +1,6 @@
 //! `knarr image`: the images on this node, with or without a running cluster. A store of images
 //! belongs to one process at a time: while a cluster runs, its process does the work.
 
-mod socket;
 mod work;
 
 use std::path::PathBuf;
@@ -13,10 +12,10 @@ use clap::{Args, Subcommand};
 use image::Images;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-pub(crate) use self::socket::serve;
-use self::work::{Layer, Row, Said, Work};
+pub(crate) use self::work::{Layer, Row, Work, run as work};
 use crate::config::DEFAULT_DATA_DIR;
 use crate::instance::Instance;
+use crate::socket::{self, Said, Say};
 
 /// Largest Docker `config.json` that is read.
 const MAX_DOCKER_CONFIG_BYTES: u64 = 1 << 20;
@@ -127,7 +126,7 @@ impl Store {
     }
 
     /// Does the work where the images are: in a running cluster's process, else here.
-    async fn run(&self, work: Work, say: &(dyn Fn(Said) + Send + Sync)) -> Result<()> {
+    async fn run(&self, work: Work, say: Say<'_>) -> Result<()> {
         let instance = Instance::of(&self.data_dir)?;
         if instance.holder().is_some() {
             if !self.insecure_registries.is_empty() {
@@ -136,6 +135,7 @@ impl Store {
                      give --insecure-registry to its `knarr up`"
                 );
             }
+            let work = socket::Work::Image(work);
             return socket::send(&socket::path(&instance.run_dir), &work, say).await;
         }
         crate::instance::private_dir(&self.data_dir)?;
@@ -211,7 +211,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode> {
         Said::Layers(layers) => bars.draw(&layers),
         Said::Images(rows) => rows.iter().for_each(|row| bars.say(&line(row))),
         Said::Line(text) => bars.say(&text),
-        Said::Done | Said::Failed(_) => {}
+        Said::Progress(_) | Said::Done | Said::Failed(_) => {}
     };
     let outcome = store.run(work, &say).await;
     if let Some(spinner) = spinner {

@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result};
 use image::{Auth, Image, Images, LayerStatus, Reference, Stage};
 use serde::{Deserialize, Serialize};
 
+use crate::socket::{Said, Say};
+
 /// A piece of work. Paths are absolute: the process that does it may be elsewhere.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,22 +32,6 @@ pub(crate) enum Work {
     Import { file: PathBuf },
     /// Write an archive.
     Export { file: PathBuf, names: Vec<String> },
-}
-
-/// What is told while work goes on.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Said {
-    /// Where each layer is.
-    Layers(Vec<Layer>),
-    /// Images that came or are there.
-    Images(Vec<Row>),
-    /// A line for the user.
-    Line(String),
-    /// The work is done.
-    Done,
-    /// It failed, and why.
-    Failed(String),
 }
 
 /// One layer on its way.
@@ -98,11 +84,7 @@ impl From<&LayerStatus> for Layer {
 }
 
 /// Does the work on an open store.
-pub(crate) async fn run(
-    images: &Images,
-    work: Work,
-    say: &(dyn Fn(Said) + Send + Sync),
-) -> Result<()> {
+pub(crate) async fn run(images: &Images, work: Work, say: Say<'_>) -> Result<()> {
     let layers = |layers: &[LayerStatus]| {
         say(Said::Layers(layers.iter().map(Layer::from).collect()));
     };

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::fcntl::{Flock, FlockArg};
 use testkit::{Cluster, Options, Output, Run};
 
 use crate::support::{
@@ -222,6 +223,31 @@ fn a_second_up_on_the_same_directory() {
         ])?;
         says(&output, &[data.to_str().unwrap(), "another"])?;
         cluster.knarr()?.args(["get", "nodes"]).ok().map(drop)
+    });
+}
+
+/// A crashed server's lock lives on in a child that it has just forked.
+#[test]
+fn a_lock_that_outlives_its_holder_is_waited_for() {
+    testkit::isolated(async || {
+        let mut cluster = Cluster::start(Options::default()).await?;
+        let held = |cluster: &Cluster| -> Result<std::thread::JoinHandle<()>> {
+            let file = std::fs::File::open(cluster.data_dir().join("knarr.lock"))?;
+            let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+            let lock = lock.map_err(|(_, error)| error)?;
+            Ok(std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                drop(lock);
+            }))
+        };
+        cluster.kill()?;
+        let child = testkit::eventually("the lock", LIMIT, async || held(&cluster)).await?;
+        cluster.up().await?;
+        child.join().ok().context("the lock was given back")?;
+        cluster.kill()?;
+        let child = testkit::eventually("the lock", LIMIT, async || held(&cluster)).await?;
+        cluster.knarr()?.args(["down"]).ok()?;
+        child.join().ok().context("the lock was given back")
     });
 }
 

@@ -11,4 +11,5 @@ mod kubectl;
 mod own_client;
 mod pods;
 mod registries;
+mod servers;
 mod support;

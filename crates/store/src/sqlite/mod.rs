@@ -1,6 +1,7 @@
 //! The engine in one SQLite file: WAL, one writing thread with group commit, readers beside it.
 
 mod reader;
+mod restore;
 mod schema;
 mod writer;
 
@@ -14,6 +15,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::reader::Readers;
+pub(crate) use self::restore::restore;
 use self::writer::{Request, Writer};
 use crate::backend::Backend;
 use crate::hub::{Hub, lock};
@@ -112,7 +114,11 @@ impl Backend for Sqlite {
     }
 
     fn list<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
-        self.readers.list(options).boxed()
+        self.readers.list(options, true).boxed()
+    }
+
+    fn scan<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {
+        self.readers.list(options, false).boxed()
     }
 
     fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>> {
@@ -142,6 +148,15 @@ impl Backend for Sqlite {
         async move {
             let (reply, answer) = oneshot::channel();
             self.request(Request::Compact { up_to, reply }).await?;
+            answer.await.map_err(|_closed| StoreError::Closed)?
+        }
+        .boxed()
+    }
+
+    fn scrub(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        async {
+            let (reply, answer) = oneshot::channel();
+            self.request(Request::Scrub { reply }).await?;
             answer.await.map_err(|_closed| StoreError::Closed)?
         }
         .boxed()

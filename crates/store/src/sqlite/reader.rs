@@ -54,12 +54,13 @@ impl Readers {
     pub(crate) async fn list(
         self: &Arc<Self>,
         options: ListOptions<'_>,
+        counted: bool,
     ) -> Result<Page, StoreError> {
         let range = KeyRange::new(options.prefix, options.after);
         let (limit, at) = (options.limit, options.at);
         self.run("list", move |connection| {
             let transaction = connection.unchecked_transaction()?;
-            list(&transaction, &range, limit, at)
+            list(&transaction, &range, limit, at, counted)
         })
         .await
     }
@@ -154,6 +155,7 @@ fn list(
     range: &KeyRange,
     limit: usize,
     at: Option<Revision>,
+    counted: bool,
 ) -> rusqlite::Result<Result<Page, StoreError>> {
     let position = position(connection)?;
     let at = at.unwrap_or(position.current);
@@ -203,7 +205,9 @@ fn list(
     if more {
         entries.truncate(limit);
         let after: &[u8] = entries.last().map_or(low, |entry| entry.key.as_bytes());
-        remaining = count(connection, after, high, (!newest).then_some(at))?;
+        if counted {
+            remaining = count(connection, after, high, (!newest).then_some(at))?;
+        }
     }
     Ok(Ok(Page {
         revision: at,

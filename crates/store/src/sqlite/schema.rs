@@ -24,6 +24,11 @@ use crate::{Revision, StoreError};
 const APPLICATION_ID: i32 = 0x4b4e_5252;
 /// The format of the tables below.
 const FORMAT: i32 = 2;
+/// What is beside a database that is making way for a restored one.
+pub(super) const MARKER: &str = "-replacing";
+/// How a connection that writes is opened.
+pub(super) const WRITE: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 /// What the lock file says once the database beside it has been made.
 const MADE: &[u8] = b"made\n";
 /// An interrupted WAL recovery or a checkpoint can hold locks for a moment.
@@ -68,20 +73,19 @@ pub(crate) struct Opened {
 
 /// Takes the lock, opens or makes the database, and checks it.
 pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        std::fs::create_dir_all(parent).map_err(io_error("make the folder", parent))?;
-    }
+    make_folder(path)?;
     let mut lock = take_lock(path)?;
+    if with_suffix(path, MARKER).exists() {
+        return Err(StoreError::Restoring {
+            place: format!("the database {}", path.display()),
+        });
+    }
     let made = was_made(&mut lock).map_err(io_error("read", path))?;
     check_file(path, made)?;
     create_private(path)?;
 
     let failed = |error| classify(path, "open", error);
-    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))
-        .map_err(failed)?;
+    let connection = Connection::open_with_flags(path, WRITE).map_err(failed)?;
     check_identity(&connection, path)?;
     configure_writer(&connection).map_err(failed)?;
     let format = format_of(&connection).map_err(failed)?;
@@ -92,9 +96,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
     }
     let position = match format {
         0 => {
-            connection
-                .execute_batch(TABLES)
-                .map_err(|error| classify(path, "make the tables", error))?;
+            make_tables(&connection).map_err(|error| classify(path, "make the tables", error))?;
             Position {
                 current: Revision(1),
                 compacted: Revision(0),
@@ -114,7 +116,8 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
 
 /// A connection that only reads.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch(
         "PRAGMA query_only = ON; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;",
@@ -124,7 +127,7 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 /// A connection that only checkpoints.
 pub(crate) fn open_checkpointer(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE))?;
+    let connection = Connection::open_with_flags(path, WRITE)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -64;")?;
     Ok(connection)
@@ -159,6 +162,12 @@ pub(crate) fn millis(time: SystemTime) -> i64 {
     i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
+/// The largest `log.expires` that is over now: rounded down, for the same reason.
+pub(crate) fn millis_over(now: SystemTime) -> i64 {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The engine's error in our words.
 pub(crate) fn classify(path: &Path, action: &'static str, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
@@ -177,8 +186,28 @@ pub(crate) fn classify(path: &Path, action: &'static str, error: rusqlite::Error
     }
 }
 
-fn flags(access: OpenFlags) -> OpenFlags {
-    access | OpenFlags::SQLITE_OPEN_NO_MUTEX
+/// The tables of an empty database.
+pub(super) fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)
+}
+
+/// Makes a connection fast that fills a new database which nobody uses until it is synced.
+pub(super) fn configure_builder(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
+    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;")
+}
+
+/// The folder that a file is in.
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = folder(path);
+    std::fs::create_dir_all(folder).map_err(io_error("make the folder", folder))
 }
 
 fn lock_path(path: &Path) -> PathBuf {
@@ -187,7 +216,7 @@ fn lock_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn take_lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn take_lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = lock_path(path);
     let lock = OpenOptions::new()
         .read(true)
@@ -213,7 +242,7 @@ fn was_made(lock: &mut File) -> io::Result<bool> {
     Ok(content == MADE)
 }
 
-fn mark_made(lock: &mut File) -> io::Result<()> {
+pub(super) fn mark_made(lock: &mut File) -> io::Result<()> {
     lock.rewind()?;
     lock.write_all(MADE)?;
     lock.sync_all()
@@ -274,7 +303,7 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Values may be secrets: the file, and with it what the engine puts beside it, is the owner's alone.
-fn create_private(path: &Path) -> Result<(), StoreError> {
+pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     match OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -282,13 +311,10 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
         .open(path)
     {
         Ok(_) => {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
-            File::open(parent)
+            let folder = folder(path);
+            File::open(folder)
                 .and_then(|folder| folder.sync_all())
-                .map_err(io_error("sync the folder", parent))
+                .map_err(io_error("sync the folder", folder))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(io_error("make", path)(error)),
@@ -338,7 +364,7 @@ fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |error| match error.kind() {
         io::ErrorKind::StorageFull => StoreError::Full { path },
@@ -347,5 +373,18 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
             path,
             source: Arc::new(error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_over_before_its_time() {
+        let end = UNIX_EPOCH + Duration::from_nanos(5_000_900_000);
+        let over = |now| millis_over(now) >= millis(end);
+        assert!(!over(end - Duration::from_nanos(1)));
+        assert!(over(end + Duration::from_millis(1)));
     }
 }

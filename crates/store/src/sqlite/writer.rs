@@ -50,6 +50,10 @@ pub(crate) enum Request {
     Expire {
         reply: oneshot::Sender<()>,
     },
+    /// Write the file anew, so that nothing is left in it of what was deleted.
+    Scrub {
+        reply: Reply<()>,
+    },
     Close,
 }
 
@@ -135,7 +139,7 @@ impl Writer {
                 }
             };
             let idle = next.is_none();
-            let (mut closing, mut expiring) = (false, None);
+            let (mut closing, mut expiring, mut scrubbing) = (false, None, None);
             let (mut batch, mut count, mut bytes) = (Vec::new(), 0, 0);
             while let Some(request) = next.take() {
                 match request {
@@ -146,6 +150,7 @@ impl Writer {
                     }
                     Request::Compact { up_to, reply } => self.compaction.request(up_to, reply),
                     Request::Expire { reply } => expiring = Some(reply),
+                    Request::Scrub { reply } => scrubbing = Some(reply),
                     Request::Close => {
                         closing = true;
                         break;
@@ -163,6 +168,12 @@ impl Writer {
                 self.expire();
                 // Nobody waits when the store is being dropped.
                 let _ = reply.send(());
+            }
+            if let Some(reply) = scrubbing {
+                let scrubbed = self.checkpoints.scrub(&self.connection);
+                let answer = scrubbed.map_err(|error| classify(&self.path, "scrub", error));
+                // A caller that is gone needs no answer.
+                let _ = reply.send(answer);
             }
             batches += 1;
             if idle || batches >= BATCHES_PER_STEP || self.compaction.is_behind() {
@@ -290,7 +301,7 @@ fn expired(connection: &Connection, now: SystemTime) -> rusqlite::Result<Vec<Wri
         "SELECT log.key, log.revision FROM log CROSS JOIN kv ON kv.key = log.key
          WHERE log.expires <= ?1 AND kv.revision = log.revision ORDER BY log.expires LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![schema::millis(now), EXPIRE_STEP], |row| {
+    let rows = statement.query_map(params![schema::millis_over(now), EXPIRE_STEP], |row| {
         let (key, at) = (reader::key(row, 0)?, schema::revision(row, 1)?);
         Ok(Write::delete(&*key, Expect::At(at)))
     })?;

@@ -1,16 +1,19 @@
 //! Subscriptions: history, then live, over restarts, and for slow readers.
 
-use store::{Event, EventKind, Expect, Options, Revision, Store, StoreError, Subscription};
+use std::time::Duration;
 
-use crate::support::{Place, create, delete, manual, put};
+use store::{Event, EventKind, Expect, Options, Revision, StoreError};
 
-async fn read(subscription: &mut Subscription, count: usize) -> Vec<Event> {
-    let mut events = Vec::new();
-    while events.len() < count {
-        events.extend(subscription.next().await.unwrap().events);
-    }
-    events
-}
+use crate::support::{Place, create, delete, manual, put, read, revisions};
+
+contract!(
+    events_carry_old_and_new_and_survive_a_restart,
+    a_subscriber_in_the_middle_of_writes_sees_each_event_once,
+    what_is_acknowledged_is_already_in_the_queue,
+    a_slow_subscriber_is_told_and_holds_up_nobody,
+    progress_is_told_to_those_who_asked,
+    one_that_asks_for_progress_hears_when_the_past_is_over,
+);
 
 fn short(events: &[Event]) -> Vec<(EventKind, String, u64, String, Option<String>)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -27,11 +30,10 @@ fn short(events: &[Event]) -> Vec<(EventKind, String, u64, String, Option<String
     events.iter().map(line).collect()
 }
 
-#[tokio::test]
-async fn events_carry_old_and_new_and_survive_a_restart() {
-    let place = Place::new();
+async fn events_carry_old_and_new_and_survive_a_restart(place: Place) {
     let store = place.open().await;
-    let mut live = store.subscribe("/pods/", Revision(0)).unwrap();
+    let start = store.current().0 - 1;
+    let mut live = store.subscribe("/pods/", Revision(start)).unwrap();
     let a = create(&store, "/pods/a", "1").await.unwrap();
     create(&store, "/other", "x").await.unwrap();
     let a2 = store
@@ -47,21 +49,21 @@ async fn events_carry_old_and_new_and_survive_a_restart() {
         (
             EventKind::Created,
             "/pods/a".to_owned(),
-            2,
+            start + 2,
             "1".to_owned(),
             None,
         ),
         (
             EventKind::Updated,
             "/pods/a".to_owned(),
-            4,
+            start + 4,
             "2".to_owned(),
             Some("1".to_owned()),
         ),
         (
             EventKind::Deleted,
             "/pods/a".to_owned(),
-            5,
+            start + 5,
             "2".to_owned(),
             Some("2".to_owned()),
         ),
@@ -71,9 +73,9 @@ async fn events_carry_old_and_new_and_survive_a_restart() {
     assert!(matches!(live.next().await, Err(StoreError::Closed)));
 
     let store = place.open().await;
-    assert_eq!(store.current(), Revision(5));
-    let mut again = store.subscribe("/pods/", Revision(2)).unwrap();
-    create(&store, "/pods/b", "3").await.unwrap();
+    assert_eq!(store.current(), Revision(start + 5));
+    let mut again = store.subscribe("/pods/", Revision(start + 2)).unwrap();
+    let b = create(&store, "/pods/b", "3").await.unwrap();
     let events = short(&read(&mut again, 3).await);
     assert_eq!(events[..2], expected[1..]);
     assert_eq!(
@@ -81,44 +83,43 @@ async fn events_carry_old_and_new_and_survive_a_restart() {
         (
             EventKind::Created,
             "/pods/b".to_owned(),
-            6,
+            b.0,
             "3".to_owned(),
             None
         )
     );
 
-    store.compact(Revision(5)).await.unwrap();
-    let old = store.subscribe("/pods/", Revision(4)).unwrap_err();
+    store.compact(Revision(start + 5)).await.unwrap();
+    let old = store.subscribe("/pods/", Revision(start + 4)).unwrap_err();
     assert!(
         matches!(
             old,
-            StoreError::Compacted {
-                oldest: Revision(5)
-            }
+            StoreError::Compacted { oldest } if oldest.0 == start + 5
         ),
         "{old}"
     );
     // One that wants only the future gets only that.
-    let mut future = store.subscribe("", Revision(7)).unwrap();
+    let mut future = store.subscribe("", Revision(b.0 + 1)).unwrap();
     create(&store, "/7", "").await.unwrap();
-    create(&store, "/8", "").await.unwrap();
-    assert_eq!(read(&mut future, 1).await[0].revision, Revision(8));
+    let second = create(&store, "/8", "").await.unwrap();
+    assert_eq!(revisions(&read(&mut future, 1).await), [second]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_in_the_middle_of_writes_sees_each_event_once() {
-    let place = Place::new();
+async fn a_subscriber_in_the_middle_of_writes_sees_each_event_once(place: Place) {
     let store = place.open().await;
+    let start = store.current();
     let writing = {
         let store = store.clone();
         tokio::spawn(async move {
+            let mut revisions = Vec::new();
             for key in 0..400 {
-                create(&store, &format!("/k/{key:04}"), "v").await.unwrap();
+                revisions.push(create(&store, &format!("/k/{key:04}"), "v").await.unwrap());
             }
+            revisions
         })
     };
     let mut readers = tokio::task::JoinSet::new();
-    for start in 0..20 {
+    for number in 0..20 {
         let store = store.clone();
         readers.spawn(async move {
             // From wherever the writer is by now.
@@ -130,27 +131,26 @@ async fn a_subscriber_in_the_middle_of_writes_sees_each_event_once() {
                 .await
                 .unwrap();
             assert!(store.current() >= at.revision);
-            let after = if start % 2 == 0 {
-                Revision(1)
+            let (after, seen) = if number % 2 == 0 {
+                (start, 0)
             } else {
-                at.revision
+                (at.revision, at.entries.len())
             };
             let mut subscription = store.subscribe("/k/", after).unwrap();
-            let count = usize::try_from(401 - after.0).unwrap();
-            let events = read(&mut subscription, count).await;
-            let revisions: Vec<u64> = events.iter().map(|event| event.revision.0).collect();
-            assert_eq!(revisions, (after.0 + 1..=401).collect::<Vec<_>>());
+            let events = read(&mut subscription, 400 - seen).await;
+            (seen, revisions(&events))
         });
         tokio::task::yield_now().await;
     }
-    readers.join_all().await;
-    writing.await.unwrap();
+    let read = readers.join_all().await;
+    let written = writing.await.unwrap();
+    for (seen, revisions) in read {
+        assert_eq!(revisions, written[seen..]);
+    }
 }
 
-#[tokio::test]
-async fn what_is_acknowledged_is_already_in_the_queue() {
+async fn what_is_acknowledged_is_already_in_the_queue(place: Place) {
     use futures::FutureExt as _;
-    let place = Place::new();
     let store = place.open().await;
     let mut subscription = store.subscribe("", store.current()).unwrap();
     for key in 0..50 {
@@ -166,16 +166,32 @@ async fn what_is_acknowledged_is_already_in_the_queue() {
     }
 }
 
-#[tokio::test]
-async fn a_slow_subscriber_is_told_and_holds_up_nobody() {
-    let place = Place::new();
+async fn one_that_asks_for_progress_hears_when_the_past_is_over(place: Place) {
+    let store = place.open().await;
+    create(&store, "/a/1", "1").await.unwrap();
+    let last = create(&store, "/b/1", "2").await.unwrap();
+    let mut subscription = store.subscribe_with_progress("/a/", Revision(1)).unwrap();
+    let mut through = Revision(1);
+    // Nothing more is written, so nothing else would wake it.
+    while through < last {
+        let next = tokio::time::timeout(Duration::from_secs(10), subscription.next());
+        through = next.await.expect("progress").unwrap().through;
+    }
+    let mut nothing = store.subscribe_with_progress("/c/", Revision(1)).unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(10), nothing.next());
+    let batch = next.await.expect("progress").unwrap();
+    assert_eq!((batch.events.len(), batch.through), (0, last));
+}
+
+async fn a_slow_subscriber_is_told_and_holds_up_nobody(place: Place) {
     let options = Options {
         subscription_limit_bytes: 100_000,
         ..manual()
     };
-    let store = Store::open(&place.path(), options).await.unwrap();
-    let mut slow = store.subscribe("/a/", Revision(1)).unwrap();
-    let mut other = store.subscribe("/b/", Revision(1)).unwrap();
+    let store = place.open_with(options).await;
+    let start = store.current();
+    let mut slow = store.subscribe("/a/", start).unwrap();
+    let mut other = store.subscribe("/b/", start).unwrap();
     for key in 0..20 {
         store
             .write(put(&format!("/a/{key}"), Expect::Absent, vec![0; 10_000]))
@@ -184,8 +200,25 @@ async fn a_slow_subscriber_is_told_and_holds_up_nobody() {
     }
     create(&store, "/b/1", "seen").await.unwrap();
     assert!(matches!(slow.next().await, Err(StoreError::Lagged)));
+    assert_eq!(store.metrics().lagged, 1);
     assert_eq!(read(&mut other, 1).await.len(), 1);
     // History is read piece by piece, so it may be larger than the queue.
-    let mut from_start = store.subscribe("", Revision(1)).unwrap();
+    let mut from_start = store.subscribe("", start).unwrap();
     assert_eq!(read(&mut from_start, 21).await.len(), 21);
+}
+
+async fn progress_is_told_to_those_who_asked(place: Place) {
+    let store = place.open().await;
+    let start = store.current();
+    let mut quiet = store.subscribe("/quiet/", start).unwrap();
+    let mut told = store.subscribe_with_progress("/quiet/", start).unwrap();
+    let other = create(&store, "/loud/1", "x").await.unwrap();
+    let batch = told.next().await.unwrap();
+    assert_eq!((batch.events.len(), batch.through), (0, other));
+    let own = create(&store, "/quiet/1", "x").await.unwrap();
+    let batch = told.next().await.unwrap();
+    assert_eq!((batch.events.len(), batch.through), (1, own));
+    // Who did not ask hears of it only with an event.
+    let batch = quiet.next().await.unwrap();
+    assert_eq!((batch.events.len(), batch.through), (1, own));
 }

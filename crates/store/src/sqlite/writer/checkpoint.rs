@@ -92,6 +92,24 @@ impl Checkpoints {
         }
     }
 
+    /// Writes the database anew and the WAL back into it, so that neither free pages nor the space
+    /// between rows hold anything from before. The copy on its way is in a file, not in memory.
+    pub(super) fn scrub(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let vacuumed = connection.execute_batch("PRAGMA temp_store = FILE; VACUUM;");
+        connection.execute_batch("PRAGMA temp_store = MEMORY;")?;
+        vacuumed?;
+        let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            row.get::<_, i64>(0)
+        })?;
+        if busy == 0 {
+            return Ok(());
+        }
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            Some("readers kept the WAL from being written back".to_owned()),
+        ))
+    }
+
     pub(super) fn finish(&mut self, path: &Path, connection: &Connection) {
         self.wake = None;
         if let Some(thread) = self.thread.take()
