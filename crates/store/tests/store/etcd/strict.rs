@@ -64,6 +64,13 @@ async fn a_cut_connection_is_taken_up_without_a_gap() {
     let revisions: Vec<Revision> = got.iter().map(|event| event.revision).collect();
     assert_eq!(revisions, written);
     assert!(store.metrics().reconnects >= 1);
+
+    // The past, which is more than is read in one go, is the same for one who was not there.
+    let late = server.connect("/knarr", manual()).await.unwrap();
+    let mut past = late.subscribe("", start).unwrap();
+    assert_eq!(read(&mut past, written.len()).await, got);
+    let mut half = late.subscribe("/3/", start).unwrap();
+    assert_eq!(read(&mut half, 6).await, got[18..24]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
