@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::Semaphore;
 
@@ -145,7 +146,7 @@ pub(crate) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option
         .prepare_cached(
             "SELECT log.key, log.value, log.created, log.revision, log.expires, log.previous, log.sum,
                kv.key = log.key
-             FROM kv CROSS JOIN log ON log.revision = kv.revision WHERE kv.key = ?1",
+             FROM kv LEFT JOIN log ON log.revision = kv.revision WHERE kv.key = ?1",
         )?
         .query_row([key.as_bytes()], entry)
         .optional()
@@ -183,7 +184,7 @@ fn list(
         let mut statement = connection.prepare_cached(
             "SELECT log.key, log.value, log.created, log.revision, log.expires, log.previous, log.sum,
                kv.key = log.key
-             FROM kv CROSS JOIN log ON log.revision = kv.revision
+             FROM kv LEFT JOIN log ON log.revision = kv.revision
              WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3",
         )?;
         let rows = statement.query_map(params![low, high, most], entry)?;
@@ -281,6 +282,9 @@ fn history(
 
 /// Columns: key, value, created, modified, expires, previous, sum, whether `kv` has the same key.
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    if row.get_ref(0)? == ValueRef::Null {
+        return Err(schema::damaged("a key leads to no row".to_owned()));
+    }
     let checked = LogRow {
         revision: row.get(3)?,
         key: row.get_ref(0)?.as_blob()?,
@@ -297,10 +301,10 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         )));
     }
     Ok(Entry {
-        key: key(row, 0)?,
+        key: text(checked.key, 0)?,
         value: Bytes::copy_from_slice(checked.value.unwrap_or_default()),
-        created: revision(row, 2)?,
-        modified: revision(row, 3)?,
+        created: Revision(checked.created.cast_unsigned()),
+        modified: Revision(checked.revision.cast_unsigned()),
         expires: checked.expires.map(schema::time),
     })
 }
@@ -334,7 +338,10 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
 }
 
 pub(crate) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
-    let bytes = row.get_ref(column)?.as_blob()?;
+    text(row.get_ref(column)?.as_blob()?, column)
+}
+
+fn text(bytes: &[u8], column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, error.into())
     })?;

@@ -171,14 +171,22 @@ pub(super) struct LogRow<'a> {
 impl LogRow<'_> {
     /// What belongs into `log.sum`.
     pub(super) fn sum(&self) -> i64 {
-        let mut sum = crc32fast::Hasher::new();
-        for number in [self.revision, self.created, self.previous] {
-            sum.update(&number.to_le_bytes());
+        // In one piece, which is quicker than one by one.
+        let numbers = [
+            self.revision,
+            self.created,
+            self.previous,
+            self.expires.unwrap_or(0),
+            self.key.len().cast_signed() as i64,
+            i64::from(self.value.is_some()),
+        ];
+        let mut head = [0; 48];
+        for (place, number) in head.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
         }
-        sum.update(&self.expires.unwrap_or(0).to_le_bytes());
-        sum.update(&self.key.len().to_le_bytes());
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&head);
         sum.update(self.key);
-        sum.update(&[u8::from(self.value.is_some())]);
         sum.update(self.value.unwrap_or_default());
         sum.finalize().into()
     }
