@@ -6,6 +6,7 @@
 
 mod archive;
 mod cluster;
+mod etcd;
 mod http;
 mod registry;
 mod run;
@@ -15,6 +16,7 @@ mod token;
 
 pub use archive::{busybox_archive, busybox_layer};
 pub use cluster::{Cluster, Options};
+pub use etcd::Etcd;
 pub use registry::{Access, Registry};
 pub use run::{Output, Run, eventually, skip};
 pub use stub::StubRegistry;

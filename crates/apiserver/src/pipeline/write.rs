@@ -42,6 +42,7 @@ pub(crate) fn store_error(error: &StoreError) -> ApiError {
         }
         StoreError::Compacted { oldest } => ApiError::too_old(0, oldest.0),
         StoreError::Closed => ApiError::unavailable("the server is shutting down"),
+        error @ StoreError::Unreachable { .. } => ApiError::unavailable(stdx::chain::chain(error)),
         error => ApiError::internal(stdx::chain::chain(error)),
     }
 }

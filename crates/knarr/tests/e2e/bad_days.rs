@@ -325,16 +325,17 @@ fn wrong_kubeconfigs_and_manifests() {
 #[test]
 fn down_leaves_nothing() {
     testkit::isolated(async || {
-        let before = traces()?;
-        let mut cluster = Cluster::start(Options::default()).await?;
+        let mut cluster = Cluster::prepare(Options::default())?;
+        let before = traces(&cluster)?;
+        cluster.up().await?;
         import_busybox(&cluster)?;
         let api = pods(&cluster).await?;
         create(&api, shell_pod("stays", "sleep 1000")).await?;
         until(&api, "stays", "is ready", ready).await?;
-        ensure!(traces()? != before, "a running cluster shows");
+        ensure!(traces(&cluster)? != before, "a running cluster shows");
         cluster.kill()?;
         cluster.knarr()?.args(["down"]).ok()?;
-        let after = traces()?;
+        let after = traces(&cluster)?;
         ensure!(after == before, "before:\n{before}\nafter:\n{after}");
         ensure!(
             cluster.data_dir().is_dir(),
@@ -433,8 +434,8 @@ fn processes(uid: &str) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// All that a cluster makes on a host, as this namespace sees it.
-fn traces() -> Result<String> {
+/// All that a cluster makes on a host, as this namespace sees it. Others' mounts are seen too.
+fn traces(cluster: &Cluster) -> Result<String> {
     let mut found = Run::new("ip")
         .args(["-o", "link"])
         .ok()?
@@ -444,10 +445,11 @@ fn traces() -> Result<String> {
         .join("\n");
     found.push_str(&Run::new("nft").args(["list", "tables"]).ok()?);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let own = cluster.scratch().to_str().context("a path in UTF-8")?;
     found.extend(
         mounts
             .lines()
-            .filter(|l| l.contains("/knarr-test-"))
+            .filter(|l| l.contains(own))
             .map(|l| format!("{l}\n")),
     );
     Ok(found)

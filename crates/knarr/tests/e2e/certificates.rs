@@ -21,9 +21,10 @@ fn certificates_are_renewed_while_connections_go_on() {
         let before = Instant::now();
         let cluster = Cluster::start(Options {
             flags: flags.map(str::to_owned).to_vec(),
+            ..Options::default()
         })
         .await?;
-        let server = SocketAddr::from(([127, 0, 0, 1], Cluster::address().port()));
+        let server = SocketAddr::from(([127, 0, 0, 1], cluster.address().port()));
         let authority = cluster.data_dir().join("pki/ca.crt");
         let first = served_certificate(server, &authority)?;
         let old_kubeconfig = std::fs::read_to_string(cluster.kubeconfig())?;

@@ -11,4 +11,6 @@ mod kubectl;
 mod own_client;
 mod pods;
 mod registries;
+mod servers;
+mod snapshots;
 mod support;

@@ -50,7 +50,8 @@ pub(crate) fn restore(
     note::mark_made(&lock).map_err(io_error("write the lock file of", path))?;
     let kept = put_in_place(path, &building, interrupted)?;
     let lineage_unknown = occupied && replaced.is_none();
-    Ok(returning.finish(kept, lineage_unknown))
+    let revision = returning.end();
+    Ok(returning.finish(revision, kept, lineage_unknown))
 }
 
 /// The revision of the database that makes way, if it can be read; its files stay as they are.
@@ -84,7 +85,7 @@ fn build(path: &Path, returning: &mut Returning<'_>) -> Result<(), SnapshotError
         insert(&transaction, &entry).map_err(failed)?;
         entries += 1;
     }
-    let compacted = returning.revision().0.cast_signed();
+    let compacted = returning.end().0.cast_signed();
     transaction
         .execute("UPDATE meta SET compacted = ?1 WHERE id = 1", [compacted])
         .map_err(failed)?;

@@ -189,8 +189,15 @@ impl EtcdServer {
         options: Options,
         tls: Option<EtcdTls>,
     ) -> Result<Store, StoreError> {
-        let config = EtcdConfig::parse(&format!("{}{prefix}", self.endpoints()), tls)?;
-        Store::connect(&config, options).await
+        Store::connect(&self.config(prefix, tls)?, options).await
+    }
+
+    pub(crate) fn config(
+        &self,
+        prefix: &str,
+        tls: Option<EtcdTls>,
+    ) -> Result<EtcdConfig, StoreError> {
+        EtcdConfig::parse(&format!("{}{prefix}", self.endpoints()), tls)
     }
 
     /// Which member leads.
