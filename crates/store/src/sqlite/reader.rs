@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::Semaphore;
 
-use super::schema::{self, classify, position, revision};
+use super::schema::{self, LogRow, classify, position, revision};
 use crate::hub::lock;
 use crate::{Entry, Event, EventKind, ListOptions, Page, Revision, StoreError};
 
@@ -143,8 +144,9 @@ impl KeyRange {
 pub(crate) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Entry>> {
     connection
         .prepare_cached(
-            "SELECT log.key, log.value, log.created, log.revision, log.expires
-             FROM kv CROSS JOIN log ON log.revision = kv.revision WHERE kv.key = ?1",
+            "SELECT log.key, log.value, log.created, log.revision, log.expires, log.previous, log.sum,
+               kv.key = log.key
+             FROM kv LEFT JOIN log ON log.revision = kv.revision WHERE kv.key = ?1",
         )?
         .query_row([key.as_bytes()], entry)
         .optional()
@@ -180,8 +182,9 @@ fn list(
     let mut entries = Vec::new();
     if newest {
         let mut statement = connection.prepare_cached(
-            "SELECT log.key, log.value, log.created, log.revision, log.expires
-             FROM kv CROSS JOIN log ON log.revision = kv.revision
+            "SELECT log.key, log.value, log.created, log.revision, log.expires, log.previous, log.sum,
+               kv.key = log.key
+             FROM kv LEFT JOIN log ON log.revision = kv.revision
              WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3",
         )?;
         let rows = statement.query_map(params![low, high, most], entry)?;
@@ -190,7 +193,7 @@ fn list(
         }
     } else {
         let mut statement = connection.prepare_cached(
-            "SELECT l.key, l.value, l.created, l.revision, l.expires FROM log l INDEXED BY log_key
+            "SELECT l.key, l.value, l.created, l.revision, l.expires, l.previous, l.sum, 1 FROM log l INDEXED BY log_key
              WHERE l.key >= ?1 AND l.key < ?2 AND l.revision <= ?4 AND l.value IS NOT NULL AND NOT EXISTS (
                SELECT 1 FROM log n WHERE n.key = l.key AND n.revision > l.revision AND n.revision <= ?4)
              ORDER BY l.key LIMIT ?3",
@@ -251,7 +254,8 @@ fn history(
     }
     let mut reached = Revision(up_to.0.min(after.0.saturating_add(HISTORY_STEP)));
     let mut statement = connection.prepare_cached(
-        "SELECT l.revision, l.key, l.value, p.value FROM log l NOT INDEXED
+        "SELECT l.revision, l.key, l.value, p.value, l.created, l.expires, l.previous, l.sum
+         FROM log l NOT INDEXED
          LEFT JOIN log p ON l.previous != 0 AND p.revision = l.previous
          WHERE l.revision > ?1 AND l.revision <= ?2 AND l.key >= ?3 AND l.key < ?4 ORDER BY l.revision",
     )?;
@@ -276,19 +280,47 @@ fn history(
     Ok(Ok((events, reached)))
 }
 
-/// Columns: key, value, created, modified, expires.
+/// Columns: key, value, created, modified, expires, previous, sum, whether `kv` has the same key.
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    if row.get_ref(0)? == ValueRef::Null {
+        return Err(schema::damaged("a key leads to no row".to_owned()));
+    }
+    let checked = LogRow {
+        revision: row.get(3)?,
+        key: row.get_ref(0)?.as_blob()?,
+        created: row.get(2)?,
+        previous: row.get(5)?,
+        value: row.get_ref(1)?.as_blob_or_null()?,
+        expires: row.get(4)?,
+    };
+    checked.check(row.get(6)?)?;
+    if !row.get::<_, bool>(7)? {
+        return Err(schema::damaged(format!(
+            "another key leads to revision {}",
+            checked.revision
+        )));
+    }
     Ok(Entry {
-        key: key(row, 0)?,
-        value: blob(row, 1)?,
-        created: revision(row, 2)?,
-        modified: revision(row, 3)?,
-        expires: row.get::<_, Option<i64>>(4)?.map(schema::time),
+        key: text(checked.key, 0)?,
+        value: Bytes::copy_from_slice(checked.value.unwrap_or_default()),
+        created: Revision(checked.created.cast_unsigned()),
+        modified: Revision(checked.revision.cast_unsigned()),
+        expires: checked.expires.map(schema::time),
     })
 }
 
-/// Columns: revision, key, value (none for a deletion), the value before (none for a creation).
+/// Columns: revision, key, value (none for a deletion), the value before (none for a creation), created,
+/// expires, previous, sum.
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let checked = LogRow {
+        revision: row.get(0)?,
+        key: row.get_ref(1)?.as_blob()?,
+        created: row.get(4)?,
+        previous: row.get(6)?,
+        value: row.get_ref(2)?.as_blob_or_null()?,
+        expires: row.get(5)?,
+    };
+    checked.check(row.get(7)?)?;
     let value: Option<Vec<u8>> = row.get(2)?;
     let previous: Option<Bytes> = row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from);
     let (kind, value) = match (value, &previous) {
@@ -306,13 +338,12 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
 }
 
 pub(crate) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
-    let bytes = row.get_ref(column)?.as_blob()?;
+    text(row.get_ref(column)?.as_blob()?, column)
+}
+
+fn text(bytes: &[u8], column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, error.into())
     })?;
     Ok(text.into())
-}
-
-fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
-    Ok(Bytes::from(row.get::<_, Vec<u8>>(column)?))
 }
