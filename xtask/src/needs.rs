@@ -46,6 +46,9 @@ pub(crate) const TEST: &[Tool] = &[
     tool("ip", "iproute2", "network namespaces of the tests"),
 ];
 
+/// What the store is measured beside.
+pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server", "the store's peer")];
+
 /// Installs what is missing (as root), or says the one line to type.
 pub(crate) fn ensure(groups: &[&[Tool]]) -> Result<()> {
     let missing: Vec<&Tool> = groups

@@ -28,7 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("net", &["stdx", "api", "client", "sys"]),
     ("testkit", &[]),
-    ("bench", &["testkit"]),
+    ("bench", &["store", "testkit"]),
     (
         "knarr",
         &[

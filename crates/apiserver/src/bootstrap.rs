@@ -3,6 +3,7 @@
 //!
 //! Invariant: only what is missing is written, many at a time (the store commits them together).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::resource;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::auth::defaults;
 use crate::error::StartError;
 use crate::pipeline::{Call, create, update};
+use crate::servers::{self, Servers};
 use crate::state::State;
 
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -41,7 +43,8 @@ pub(crate) async fn run(state: &Arc<State>, ca_pem: &str) -> Result<(), StartErr
         .into_iter()
         .map(|o| (o, Existing::Rbac))
         .collect();
-    rest.extend(own_service(state));
+    let servers = servers::all(state).await.map_err(StartError::Load)?;
+    rest.extend(own_service(state, &servers));
     rest.extend(priority_classes());
     rest.push((
         json!({"apiVersion": "v1", "kind": "ConfigMap",
@@ -56,6 +59,11 @@ pub(crate) async fn run(state: &Arc<State>, ca_pem: &str) -> Result<(), StartErr
         Existing::Keep,
     ));
     ensure_all(state, rest).await
+}
+
+/// Makes `default/kubernetes` lead to these servers.
+pub(crate) async fn lead_to(state: &Arc<State>, servers: &Servers) -> Result<(), StartError> {
+    ensure_all(state, own_service(state, servers)).await
 }
 
 async fn ensure_all(state: &Arc<State>, objects: Vec<(Value, Existing)>) -> Result<(), StartError> {
@@ -145,36 +153,58 @@ fn priority_classes() -> Vec<(Value, Existing)> {
     .collect()
 }
 
-/// `default/kubernetes`, and where it leads.
-fn own_service(state: &State) -> Vec<(Value, Existing)> {
-    let address = state.advertise;
+/// `default/kubernetes`, and where it leads. A slice has one port for all of its endpoints: it shows
+/// the servers with the port that most of them have.
+fn own_service(state: &State, servers: &Servers) -> Vec<(Value, Existing)> {
     let first = state.addresses.first().to_string();
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    let port = json!({"name": "https", "port": address.port(), "protocol": "TCP"});
+    let mut ports: BTreeMap<u16, Vec<String>> = BTreeMap::new();
+    for server in servers {
+        let same = ports.entry(server.port()).or_default();
+        same.push(server.ip().to_string());
+    }
+    let most = ports.iter().rev().max_by_key(|(_, ips)| ips.len());
+    let (main_port, main) = most.map_or((state.advertise.port(), &[][..]), |(port, ips)| {
+        (*port, ips.as_slice())
+    });
+    let family = if state.advertise.is_ipv4() {
+        "IPv4"
+    } else {
+        "IPv6"
+    };
+    let port = |number: u16| json!({"name": "https", "port": number, "protocol": "TCP"});
+    let subsets: Vec<Value> = ports
+        .iter()
+        .map(|(number, ips)| {
+            let addresses: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+            json!({"addresses": addresses, "ports": [port(*number)]})
+        })
+        .collect();
+    let endpoints: Vec<Value> = main
+        .iter()
+        .map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}))
+        .collect();
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"type": "ClusterIP", "clusterIP": first, "clusterIPs": [first],
             "sessionAffinity": "None",
-            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": address.port()}]},
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": main_port}]},
     });
-    let endpoints = json!({
+    let old = json!({
         "apiVersion": "v1", "kind": "Endpoints",
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address.ip().to_string()}], "ports": [port]}],
+        "subsets": subsets,
     });
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
         "metadata": {"name": "kubernetes", "namespace": "default",
             "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "endpoints": [{"addresses": [address.ip().to_string()], "conditions": {"ready": true}}],
-        "ports": [port],
+        "endpoints": endpoints,
+        "ports": [port(main_port)],
     });
-    vec![
-        (service, Existing::Replace),
-        (endpoints, Existing::Replace),
-        (slice, Existing::Replace),
-    ]
+    [service, old, slice]
+        .map(|object| (object, Existing::Replace))
+        .into()
 }

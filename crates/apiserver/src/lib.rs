@@ -24,6 +24,7 @@ mod proxy;
 mod query;
 mod route;
 mod server;
+mod servers;
 mod state;
 mod storage;
 mod subresource;

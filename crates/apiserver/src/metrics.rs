@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::resource::Resource;
+use stdx::Histogram;
+use stdx::histogram::Snapshot;
 
 /// Bounds of the latency histogram, in seconds.
 const BUCKETS: &[f64] = &[
@@ -25,17 +27,10 @@ pub(crate) struct Labels {
     pub(crate) scope: &'static str,
 }
 
-#[derive(Debug, Default)]
-struct Latency {
-    buckets: Vec<u64>,
-    count: u64,
-    sum_secs: f64,
-}
-
 #[derive(Default)]
 struct Counts {
     requests: BTreeMap<(Labels, u16), u64>,
-    latencies: BTreeMap<Labels, Latency>,
+    latencies: BTreeMap<Labels, Histogram>,
     watches: BTreeMap<(String, String), Arc<AtomicI64>>,
 }
 
@@ -65,16 +60,10 @@ impl Metrics {
         let long = matches!(labels.verb, "WATCH" | "CONNECT");
         let mut counts = self.lock();
         if !long {
-            let latency = counts.latencies.entry(labels.clone()).or_default();
-            latency.buckets.resize(BUCKETS.len(), 0);
-            let secs = took.as_secs_f64();
-            for (bound, bucket) in BUCKETS.iter().zip(&mut latency.buckets) {
-                if secs <= *bound {
-                    *bucket += 1;
-                }
-            }
-            latency.count += 1;
-            latency.sum_secs += secs;
+            let latency = counts.latencies.entry(labels.clone());
+            latency
+                .or_insert_with(|| Histogram::new(BUCKETS))
+                .observe(took.as_secs_f64());
         }
         *counts.requests.entry((labels, code)).or_default() += 1;
     }
@@ -92,7 +81,7 @@ impl Metrics {
     }
 
     /// The text; `objects` are the numbers of stored objects by `group/plural`.
-    pub(crate) fn render(&self, objects: &[(String, usize)]) -> String {
+    pub(crate) fn render(&self, objects: &[(String, usize)], store: &store::Metrics) -> String {
         let mut out = String::new();
         let counts = self.lock();
         head(
@@ -117,16 +106,7 @@ impl Metrics {
         );
         for (labels, latency) in &counts.latencies {
             let labels = format!("component=\"apiserver\",dry_run=\"\",{}", names(labels));
-            for (bound, count) in BUCKETS.iter().zip(&latency.buckets) {
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
-            }
-            let _ = writeln!(
-                out,
-                "{name}_bucket{{{labels},le=\"+Inf\"}} {}",
-                latency.count
-            );
-            let _ = writeln!(out, "{name}_sum{{{labels}}} {}", latency.sum_secs);
-            let _ = writeln!(out, "{name}_count{{{labels}}} {}", latency.count);
+            buckets(&mut out, name, &labels, &latency.snapshot());
         }
         let name = "apiserver_longrunning_requests";
         head(&mut out, name, "gauge", "Number of watches that are open.");
@@ -150,8 +130,108 @@ impl Metrics {
         for (resource, count) in objects {
             let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {count}");
         }
+        render_store(&mut out, store);
         out
     }
+}
+
+/// The store's figures: the size under upstream's name, the rest under names of ours.
+fn render_store(out: &mut String, store: &store::Metrics) {
+    let name = "apiserver_storage_size_bytes";
+    head(
+        out,
+        name,
+        "gauge",
+        "Size of the storage database file physically allocated in bytes.",
+    );
+    let _ = writeln!(
+        out,
+        "{name}{{storage_cluster_id=\"{}\"}} {}",
+        store.backend, store.database_bytes
+    );
+    for (name, help, histogram) in [
+        (
+            "knarr_store_commit_duration_seconds",
+            "How long commits of the store took.",
+            &store.commit_seconds,
+        ),
+        (
+            "knarr_store_commit_transactions",
+            "How many transactions shared a commit.",
+            &store.batch,
+        ),
+    ] {
+        head(out, name, "histogram", help);
+        buckets(out, name, "", histogram);
+    }
+    for (name, kind, help, value) in [
+        (
+            "wal_bytes",
+            "gauge",
+            "Size of the write-ahead log.",
+            store.wal_bytes,
+        ),
+        ("revision", "gauge", "The visible revision.", store.current),
+        (
+            "history_revisions",
+            "gauge",
+            "Revisions of history that are kept.",
+            store.history,
+        ),
+        (
+            "subscriptions",
+            "gauge",
+            "Subscriptions that are open.",
+            store.subscriptions,
+        ),
+        (
+            "subscriptions_lagged_total",
+            "counter",
+            "Subscriptions that were cut off because their reader was too slow or events were lost.",
+            store.lagged,
+        ),
+        (
+            "transactions_failed_total",
+            "counter",
+            "Transactions that failed for another reason than their preconditions.",
+            store.failed,
+        ),
+        (
+            "keys_expired_total",
+            "counter",
+            "Keys that were removed at the end of their time to live.",
+            store.expired,
+        ),
+        (
+            "watch_reconnects_total",
+            "counter",
+            "How often the watch of etcd had to begin again.",
+            store.reconnects,
+        ),
+    ] {
+        let name = format!("knarr_store_{name}");
+        head(out, &name, kind, help);
+        let _ = writeln!(out, "{name} {value}");
+    }
+}
+
+/// The lines of one histogram; `labels` may be empty.
+fn buckets(out: &mut String, name: &str, labels: &str, histogram: &Snapshot) {
+    let (comma, braced) = if labels.is_empty() {
+        ("", String::new())
+    } else {
+        (",", format!("{{{labels}}}"))
+    };
+    for (bound, count) in &histogram.buckets {
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}"
+        );
+    }
+    let Snapshot { count, sum, .. } = histogram;
+    let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {count}");
+    let _ = writeln!(out, "{name}_sum{braced} {sum}");
+    let _ = writeln!(out, "{name}_count{braced} {count}");
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {

@@ -35,7 +35,7 @@ use crate::pipeline::{self, Call};
 use crate::query::Query;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, impersonate};
+use crate::{bootstrap, impersonate, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -68,8 +68,6 @@ impl ApiServer {
         }
         let (cache, subscription) = Cache::load(&config.store).await?;
         let tasks = TaskTracker::new();
-        let follower = cache.clone();
-        tasks.spawn(follower.follow(config.store.clone(), subscription, config.drain.clone()));
         let state = Arc::new(State {
             authenticator: Authenticator::new(
                 cache.clone(),
@@ -92,9 +90,14 @@ impl ApiServer {
             documents: Documents::default(),
             bootstrapped: AtomicBool::new(false),
         });
-        hooks::service::rebuild(&state);
+        hooks::service::set_up(&state)
+            .await
+            .map_err(StartError::Load)?;
+        let (follower, drain) = (state.cache.clone(), state.drain.clone());
+        tasks.spawn(follower.follow(state.store.clone(), subscription, drain));
         bootstrap::run(&state, &config.ca_pem).await?;
         state.bootstrapped.store(true, Ordering::Release);
+        tasks.spawn(servers::run(state.clone()));
         Ok(Arc::new(Self { state, tasks }))
     }
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use testkit::{Cluster, Run};
 
 use crate::containerd::Containerd;
-use crate::report::Report;
+use crate::report::{Goal, Report};
 use crate::{footprint, pods};
 
 const HELLO: &str = "knarr.local/hello:latest";
@@ -46,12 +46,12 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     report.times(
         "exec of `knarr up`, empty data directory, to /readyz",
         &ready,
-        Some(300.0),
+        Goal::Under(300.0),
     );
     report.times(
         "… to three hello pods Running and the Service answering",
         &answered,
-        Some(1000.0),
+        Goal::Under(1000.0),
     );
     pod_latency(options, &mut report).await?;
     idle(&mut report).await?;
@@ -60,7 +60,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         "binary, static",
         "MiB",
         size as f64 / f64::from(1 << 20),
-        Some(60.0),
+        Goal::Under(60.0),
         "the file",
     );
     Ok(report)
@@ -265,7 +265,7 @@ async fn pod_latency(options: &Options, report: &mut Report) -> Result<()> {
     report.times(
         "one pod, image present: create's answer to Running seen by a watch",
         &one,
-        Some(50.0),
+        Goal::Under(50.0),
     );
     match (median_ms(&peer_one), median_ms(&ctr)) {
         (Some(ms), _) => report.peer("the given Kubernetes", ms),
@@ -275,7 +275,7 @@ async fn pod_latency(options: &Options, report: &mut Report) -> Result<()> {
     report.times(
         "20 pods at once: first request to all Running",
         &many,
-        Some(600.0),
+        Goal::Under(600.0),
     );
     if let Some(ms) = median_ms(&peer_many) {
         report.peer("the given Kubernetes", ms);
@@ -312,14 +312,14 @@ async fn idle(report: &mut Report) -> Result<()> {
         "resident memory, idle, no pods",
         "MiB",
         rss,
-        Some(60.0),
+        Goal::Under(60.0),
         &format!("40 s after start; proportional {pss:.1} MiB"),
     );
     report.add(
         "CPU, idle, no pods",
         "% of a core",
         cpu,
-        Some(1.0),
+        Goal::Under(1.0),
         "over 30 s",
     );
 
@@ -340,7 +340,7 @@ async fn idle(report: &mut Report) -> Result<()> {
         "a shim, proportional memory",
         "MiB",
         pss_mib / shims.len() as f64,
-        Some(4.0),
+        Goal::Under(4.0),
         &format!("mean of {}, each with one container", shims.len()),
     );
     Ok(())

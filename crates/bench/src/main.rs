@@ -6,6 +6,7 @@ mod footprint;
 mod machine;
 mod pods;
 mod report;
+mod store;
 
 use std::path::PathBuf;
 
@@ -27,17 +28,22 @@ struct Cli {
 enum Command {
     /// Start, first pods, pod latency, footprint.
     Boot(boot::Options),
+    /// The store: writes, lists, watches, opening and growth, beside etcd.
+    Store(store::Options),
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    testkit::isolate()?;
+    if matches!(cli.command, Command::Boot(_)) {
+        testkit::isolate()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let report = match cli.command {
         Command::Boot(options) => runtime.block_on(boot::run(&options))?,
+        Command::Store(options) => runtime.block_on(store::run(&options))?,
     };
     print!("{}", report.table());
     if let Some(path) = cli.json {

@@ -9,6 +9,7 @@ mod events;
 pub mod fit;
 mod informer;
 mod key;
+mod leader;
 mod object;
 mod patch;
 mod queue;
@@ -18,6 +19,7 @@ mod worker;
 pub use events::{EventType, Events, Source};
 pub use informer::{Index, Informer, Informers, Selector, Subscription};
 pub use key::Key;
+pub use leader::{Election, lead};
 pub use object::{Meta, Object, owner_uid, reference};
 pub use patch::{
     change, is_already_exists, is_conflict, is_namespace_terminating, is_not_found, merge_patch,

@@ -20,6 +20,11 @@ pub(crate) fn matches<K: kube::Resource>(selector: &Selector, object: &K) -> boo
     selector.matches(object.meta().labels.as_ref().unwrap_or(&none))
 }
 
+/// Whether a selector as the API has it, if there is one, matches the labels of `object`.
+pub(crate) fn selects<K: kube::Resource>(by: Option<&LabelSelector>, object: &K) -> bool {
+    by.and_then(selector).is_some_and(|s| matches(&s, object))
+}
+
 /// What becomes of the candidates.
 pub(crate) struct Claim<C> {
     /// Owned now or in a moment.

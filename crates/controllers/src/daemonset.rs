@@ -5,6 +5,7 @@ mod plan;
 use crate::claim;
 use crate::context::Context;
 use crate::expectations::Expectations;
+use crate::owners;
 use crate::pods;
 use crate::revisions::{self, HASH, Revisions, Subject};
 use crate::write::{self, WriteError};
@@ -22,7 +23,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-const KIND: &str = "DaemonSet";
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(900);
 const GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -77,14 +77,10 @@ impl Controller {
         let this = self.clone();
         self.sets.on_change(move |old, new| {
             if let (Some(old), None) = (old, new) {
-                this.expectations
-                    .forget(old.metadata.uid.as_deref().unwrap_or_default());
                 this.failing().remove(&Key::of(&**old));
             }
-            if let Some(set) = new.or(old) {
-                this.queue.add(Key::of(&**set));
-            }
         });
+        owners::watch(&self.sets, &self.queue, &self.expectations);
         let this = self.clone();
         self.nodes.on_change(move |old, new| {
             // A heartbeat moves no pod.
@@ -97,32 +93,13 @@ impl Controller {
                     .for_each(|set| this.queue.add(Key::of(&**set)));
             }
         });
-        let this = self.clone();
-        self.context.pods.on_change(move |old, new| {
-            this.expectations
-                .observe(old.map(|p| &**p), new.map(|p| &**p));
-            for pod in [old, new].into_iter().flatten() {
-                this.queue_owner(pod);
-            }
-        });
-    }
-
-    fn queue_owner(&self, pod: &Pod) {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        match pods::controller(&pod.metadata) {
-            Some(owner) if owner.kind == KIND => {
-                self.queue.add(Key::new(namespace, owner.name.as_str()));
-            }
-            Some(_) => {}
-            None => {
-                for set in self.sets.in_namespace(namespace) {
-                    let selector = set.spec.as_ref().and_then(|s| claim::selector(&s.selector));
-                    if selector.is_some_and(|s| claim::matches(&s, pod)) {
-                        self.queue.add(Key::of(&*set));
-                    }
-                }
-            }
-        }
+        owners::watch_pods(
+            &self.context,
+            &self.sets,
+            &self.queue,
+            &self.expectations,
+            |set, pod| claim::selects(set.spec.as_ref().map(|s| &s.selector), pod),
+        );
     }
 
     async fn reconcile(&self, key: &Key) -> Result<(), WriteError> {

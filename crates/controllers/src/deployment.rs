@@ -7,6 +7,7 @@ mod status;
 
 use crate::claim;
 use crate::context::{Context, by_owner, orphans};
+use crate::owners;
 use crate::pods;
 use crate::write::{self, WriteError};
 use client::{EventType, Events, Index, Informer, Key, Queue};
@@ -16,8 +17,6 @@ use kube::api::DeleteParams;
 use plan::{Plan, plan};
 use std::sync::Arc;
 use tracing::{debug, info};
-
-const KIND: &str = "Deployment";
 
 struct Controller {
     context: Context,
@@ -81,22 +80,9 @@ impl Controller {
     }
 
     fn queue_owner(&self, set: &ReplicaSet) {
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        match pods::controller(&set.metadata) {
-            Some(owner) if owner.kind == KIND => {
-                self.queue.add(Key::new(namespace, owner.name.as_str()));
-            }
-            Some(_) => {}
-            None => {
-                for deployment in self.deployments.in_namespace(namespace) {
-                    let spec = deployment.spec.as_ref();
-                    let selector = spec.and_then(|s| claim::selector(&s.selector));
-                    if selector.is_some_and(|s| claim::matches(&s, set)) {
-                        self.queue.add(Key::of(&*deployment));
-                    }
-                }
-            }
-        }
+        owners::queue_owner(&self.deployments, &self.queue, set, |deployment, set| {
+            claim::selects(deployment.spec.as_ref().map(|s| &s.selector), set)
+        });
     }
 
     async fn reconcile(&self, key: &Key) -> Result<(), WriteError> {

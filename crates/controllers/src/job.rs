@@ -7,6 +7,7 @@ mod policy;
 use crate::claim;
 use crate::context::Context;
 use crate::expectations::Expectations;
+use crate::owners;
 use crate::pods;
 use crate::write::{self, WriteError};
 use client::{EventType, Events, Informer, Key, Queue};
@@ -167,35 +168,13 @@ impl Controller {
                 this.queue.add(Key::of(&**job));
             }
         });
-        let this = self.clone();
-        self.context.pods.on_change(move |old, new| {
-            this.expectations
-                .observe(old.map(|p| &**p), new.map(|p| &**p));
-            for pod in [old, new].into_iter().flatten() {
-                this.queue_owner(pod);
-            }
-        });
-    }
-
-    fn queue_owner(&self, pod: &Pod) {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        match pods::controller(&pod.metadata) {
-            Some(owner) if owner.kind == KIND => {
-                self.queue.add(Key::new(namespace, owner.name.as_str()));
-            }
-            Some(_) => {}
-            None => {
-                for job in self.jobs.in_namespace(namespace) {
-                    let selector = job.spec.as_ref().and_then(|s| s.selector.as_ref());
-                    if selector
-                        .and_then(claim::selector)
-                        .is_some_and(|s| claim::matches(&s, pod))
-                    {
-                        self.queue.add(Key::of(&*job));
-                    }
-                }
-            }
-        }
+        owners::watch_pods(
+            &self.context,
+            &self.jobs,
+            &self.queue,
+            &self.expectations,
+            |job, pod| claim::selects(job.spec.as_ref().and_then(|s| s.selector.as_ref()), pod),
+        );
     }
 
     async fn reconcile(&self, key: &Key) -> Result<(), WriteError> {

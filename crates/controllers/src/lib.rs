@@ -15,6 +15,7 @@ mod garbage;
 mod job;
 mod namespace;
 mod node;
+mod owners;
 mod podgc;
 mod pods;
 mod replicaset;

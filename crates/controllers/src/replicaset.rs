@@ -3,6 +3,7 @@
 use crate::claim;
 use crate::context::Context;
 use crate::expectations::Expectations;
+use crate::owners;
 use crate::pods;
 use crate::write::{self, WriteError};
 use client::{EventType, Events, Informer, Key, Queue};
@@ -20,7 +21,6 @@ use tracing::{debug, info};
 
 /// Pods made or deleted in one go.
 const BURST: usize = 500;
-const KIND: &str = "ReplicaSet";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 struct Controller {
@@ -215,42 +215,14 @@ fn min_ready_secs(set: &ReplicaSet) -> i32 {
 
 impl Controller {
     fn listen(self: &Arc<Self>) {
-        let this = self.clone();
-        self.sets.on_change(move |old, new| {
-            if let (Some(old), None) = (old, new) {
-                this.expectations
-                    .forget(old.metadata.uid.as_deref().unwrap_or_default());
-            }
-            if let Some(set) = new.or(old) {
-                this.queue.add(Key::of(&**set));
-            }
-        });
-        let this = self.clone();
-        self.context.pods.on_change(move |old, new| {
-            this.expectations
-                .observe(old.map(|p| &**p), new.map(|p| &**p));
-            for pod in [old, new].into_iter().flatten() {
-                this.queue_owner(pod);
-            }
-        });
-    }
-
-    fn queue_owner(&self, pod: &Pod) {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        match pods::controller(&pod.metadata) {
-            Some(owner) if owner.kind == KIND => {
-                self.queue.add(Key::new(namespace, owner.name.as_str()));
-            }
-            Some(_) => {}
-            None => {
-                for set in self.sets.in_namespace(namespace) {
-                    let selector = set.spec.as_ref().and_then(|s| claim::selector(&s.selector));
-                    if selector.is_some_and(|s| claim::matches(&s, pod)) {
-                        self.queue.add(Key::of(&*set));
-                    }
-                }
-            }
-        }
+        owners::watch(&self.sets, &self.queue, &self.expectations);
+        owners::watch_pods(
+            &self.context,
+            &self.sets,
+            &self.queue,
+            &self.expectations,
+            |set, pod| claim::selects(set.spec.as_ref().map(|s| &s.selector), pod),
+        );
     }
 
     async fn reconcile(&self, key: &Key) -> Result<(), WriteError> {

@@ -6,7 +6,7 @@ mod plan;
 use crate::claim;
 use crate::context::Context;
 use crate::expectations::Expectations;
-use crate::pods;
+use crate::owners;
 use crate::revisions::{History, Revisions, Subject};
 use crate::write::{self, WriteError};
 use client::{EventType, Events, Informer, Key, Queue};
@@ -20,8 +20,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, info};
-
-const KIND: &str = "StatefulSet";
 
 struct Controller {
     context: Context,
@@ -78,43 +76,17 @@ fn name(revision: &ControllerRevision) -> &str {
 
 impl Controller {
     fn listen(self: &Arc<Self>) {
-        let this = self.clone();
-        self.sets.on_change(move |old, new| {
-            if let (Some(old), None) = (old, new) {
-                this.expectations
-                    .forget(old.metadata.uid.as_deref().unwrap_or_default());
-            }
-            if let Some(set) = new.or(old) {
-                this.queue.add(Key::of(&**set));
-            }
-        });
-        let this = self.clone();
-        self.context.pods.on_change(move |old, new| {
-            this.expectations
-                .observe(old.map(|p| &**p), new.map(|p| &**p));
-            for pod in [old, new].into_iter().flatten() {
-                this.queue_owner(pod);
-            }
-        });
-    }
-
-    fn queue_owner(&self, pod: &Pod) {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        match pods::controller(&pod.metadata) {
-            Some(owner) if owner.kind == KIND => {
-                self.queue.add(Key::new(namespace, owner.name.as_str()));
-            }
-            Some(_) => {}
-            None => {
-                for set in self.sets.in_namespace(namespace) {
-                    let selector = set.spec.as_ref().and_then(|s| claim::selector(&s.selector));
-                    let named = identity::ordinal(&set, pod).is_some();
-                    if named && selector.is_some_and(|s| claim::matches(&s, pod)) {
-                        self.queue.add(Key::of(&*set));
-                    }
-                }
-            }
-        }
+        owners::watch(&self.sets, &self.queue, &self.expectations);
+        owners::watch_pods(
+            &self.context,
+            &self.sets,
+            &self.queue,
+            &self.expectations,
+            |set, pod| {
+                identity::ordinal(set, pod).is_some()
+                    && claim::selects(set.spec.as_ref().map(|s| &s.selector), pod)
+            },
+        );
     }
 
     async fn reconcile(&self, key: &Key) -> Result<(), WriteError> {

@@ -2,12 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+use store::EtcdConfig;
 
+use crate::datastore::DatastoreFlags;
+
+use crate::duration;
 use crate::snapshot::schedule::Schedule;
 
 /// Where a cluster keeps its data unless told otherwise.
@@ -15,6 +20,8 @@ pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/knarr";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 6443);
 const DEFAULT_POD_CIDR: &str = "10.42.0.0/24";
 const DEFAULT_SERVICE_CIDR: &str = "10.43.0.0/16";
+const LEAST_VALIDITY: Duration = Duration::from_secs(10);
+const MOST_VALIDITY: Duration = Duration::from_secs(87_600 * 60 * 60);
 /// Twice a day and five of them, as k3s does.
 const DEFAULT_SNAPSHOT_EVERY: &str = "12h";
 const DEFAULT_SNAPSHOT_KEEP: usize = 5;
@@ -35,7 +42,9 @@ pub(crate) enum LogFormat {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[command(after_help = "Examples:\n  sudo knarr up\n  \
     sudo knarr up --data-dir /srv/edge --listen 127.0.0.1:7443\n  \
-    sudo knarr up --config knarr.yaml --log json")]
+    sudo knarr up --config knarr.yaml --log json\n  \
+    sudo knarr up --datastore etcds://10.0.0.1,10.0.0.2,10.0.0.3 --datastore-cafile ca.pem \\\n      \
+    --datastore-certfile knarr.pem --datastore-keyfile knarr.key")]
 pub(crate) struct UpFlags {
     /// A YAML file with these options (dataDir, listen, nodeName, …).
     #[arg(long, env = "KNARR_CONFIG")]
@@ -59,6 +68,16 @@ pub(crate) struct UpFlags {
     /// Addresses of Services [default: 10.43.0.0/16].
     #[arg(long, env = "KNARR_SERVICE_CIDR")]
     service_cidr: Option<Ipv4Net>,
+    /// How long certificates are valid; they are renewed when a third of it is left
+    /// [default: 8760h].
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "KNARR_CERTIFICATE_VALIDITY_PERIOD"
+    )]
+    certificate_validity_period: Option<String>,
+    #[command(flatten)]
+    datastore: DatastoreFlags,
     /// A mirror of a registry, REGISTRY=URL; may be given more than once.
     #[arg(long = "registry-mirror", value_name = "REGISTRY=URL")]
     registry_mirrors: Vec<String>,
@@ -89,6 +108,9 @@ pub(crate) struct Config {
     pub(crate) node_ip: Option<IpAddr>,
     pub(crate) pod_cidr: Ipv4Net,
     pub(crate) service_cidr: Ipv4Net,
+    pub(crate) certificate_validity_period: Duration,
+    /// The etcd that has the data, if it is not in the data directory.
+    pub(crate) etcd: Option<EtcdConfig>,
     /// Registry host and the URL asked instead.
     pub(crate) registry_mirrors: Vec<(String, String)>,
     pub(crate) insecure_registries: Vec<String>,
@@ -131,6 +153,14 @@ impl Config {
                 .or(file.service_cidr)
                 .unwrap_or_else(|| cidr(DEFAULT_SERVICE_CIDR))
                 .trunc(),
+            certificate_validity_period: match flags
+                .certificate_validity_period
+                .or(file.certificate_validity_period)
+            {
+                Some(text) => validity_period(&text)?,
+                None => pki::LEAF_LIFETIME,
+            },
+            etcd: flags.datastore.or(file.datastore).etcd()?,
             registry_mirrors: mirrors
                 .iter()
                 .map(|mirror| {
@@ -176,9 +206,19 @@ impl Config {
     }
 }
 
+/// What is shorter is gone before it is renewed; what is longer outlives the authority.
+fn validity_period(text: &str) -> Result<Duration> {
+    let flag = format!("--certificate-validity-period {text:?}");
+    let period = duration::parse(text).map_err(|problem| anyhow!("{flag}: {problem}"))?;
+    if period < LEAST_VALIDITY || period > MOST_VALIDITY {
+        bail!("{flag}: certificates are valid for at least 10s and at most 87600h");
+    }
+    Ok(period)
+}
+
 fn schedule(every: Option<&str>, keep: Option<usize>) -> Result<Option<Schedule>> {
-    let every = crate::ctl::duration(every.unwrap_or(DEFAULT_SNAPSHOT_EVERY))
-        .map_err(|fault| anyhow::anyhow!("--snapshot-every: {fault}"))?;
+    let every = duration::parse(every.unwrap_or(DEFAULT_SNAPSHOT_EVERY))
+        .map_err(|fault| anyhow!("--snapshot-every: {fault}"))?;
     let keep = keep.unwrap_or(DEFAULT_SNAPSHOT_KEEP);
     if keep == 0 {
         bail!("--snapshot-keep 0: to save no snapshots give --snapshot-every 0");
@@ -249,6 +289,16 @@ mod tests {
         .unwrap();
         assert_eq!(config.node_name, "from-file");
         assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.etcd, None);
+    }
+
+    #[test]
+    fn the_datastore_may_stand_in_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "datastore:\n  url: etcd://a,b/edge\n").unwrap();
+        let config = flags(|flags| flags.config = Some(file.path().to_owned())).unwrap();
+        let etcd = config.etcd.unwrap();
+        assert_eq!((etcd.endpoints.len(), etcd.prefix.as_str()), (2, "/edge"));
     }
 
     #[test]
@@ -259,6 +309,10 @@ mod tests {
         assert!(error.contains("overlap"), "{error}");
         let error = flags(|f| f.registry_mirrors = vec!["x".into()]).unwrap_err();
         assert!(error.contains("REGISTRY=URL"), "{error}");
+        for period in ["soon", "9s", "99999h", "9999999999999h"] {
+            let error = flags(|f| f.certificate_validity_period = Some(period.into())).unwrap_err();
+            assert!(error.contains(period), "{error}");
+        }
         let error = flags(|f| f.snapshot_every = Some("soon".into())).unwrap_err();
         assert!(error.contains("--snapshot-every: \"soon\""), "{error}");
         let error = flags(|f| f.snapshot_keep = Some(0)).unwrap_err();

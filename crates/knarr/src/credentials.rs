@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
-use pki::{Authority, LEAF_LIFETIME, Leaf, San, ServerTls, TokenKeys, Usage};
+use pki::{Authority, Leaf, San, ServerTls, TokenKeys, Usage};
 use tokio_util::sync::CancellationToken;
 
 use crate::kubeconfig;
@@ -40,6 +40,8 @@ pub(crate) struct Names<'a> {
     pub(crate) addresses: &'a [IpAddr],
     pub(crate) service_cidr: Ipv4Net,
     pub(crate) listen: SocketAddr,
+    /// How long certificates are valid.
+    pub(crate) validity_period: Duration,
 }
 
 impl Credentials {
@@ -56,7 +58,7 @@ impl Credentials {
             organizations: vec!["system:masters".to_owned()],
             sans: Vec::new(),
             usage: Usage::Client,
-            lifetime: LEAF_LIFETIME,
+            lifetime: names.validity_period,
         };
         let serving = pki::renew_if_due(&authority, &folder, "server", &server)
             .context("the serving certificate")?;
@@ -170,6 +172,6 @@ fn server_leaf(names: &Names<'_>) -> Leaf {
         organizations: Vec::new(),
         sans,
         usage: Usage::Server,
-        lifetime: LEAF_LIFETIME,
+        lifetime: names.validity_period,
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use net::PodNet;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::Shim;
@@ -63,8 +64,14 @@ fn stop(instance: &Instance) -> Result<()> {
         return Ok(());
     };
     eprintln!("stopping knarr (process {pid})");
-    kill(Pid::from_raw(pid), Signal::SIGTERM)
-        .with_context(|| format!("cannot stop the running knarr (process {pid})"))?;
+    match kill(Pid::from_raw(pid), Signal::SIGTERM) {
+        // It crashed, and what it was just starting has the lock for a moment more.
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("cannot stop the running knarr (process {pid})"));
+        }
+    }
     let until = Instant::now() + PATIENCE;
     while instance.holder().is_some() {
         if Instant::now() > until {

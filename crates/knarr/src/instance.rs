@@ -7,11 +7,18 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 use crate::config::DEFAULT_DATA_DIR;
+
+/// How long the lock of a process that is gone is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A cluster's folders and name on this host.
 #[derive(Clone, Debug)]
@@ -65,33 +72,40 @@ impl Instance {
     /// Takes the instance for this process.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let path = self.lock_path();
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                let write = |file: &mut File| {
-                    file.set_len(0)?;
-                    file.write_all(format!("{}\n", std::process::id()).as_bytes())
-                };
-                write(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
-                Ok(Lock { _file: file })
-            }
-            Err((mut file, _)) => {
-                let mut pid = String::new();
-                // Only for the words; a pid that cannot be read is left out.
-                let _unread = file.read_to_string(&mut pid);
-                bail!(
-                    "another knarr (process {}) uses the data directory {}; \
-                     stop it, or choose another directory with --data-dir",
-                    pid.trim(),
-                    self.data_dir.display()
-                )
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut file) => {
+                    let write = |file: &mut File| {
+                        file.set_len(0)?;
+                        file.write_all(format!("{}\n", std::process::id()).as_bytes())
+                    };
+                    write(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
+                    return Ok(Lock { _file: file });
+                }
+                Err((mut file, _)) => {
+                    let mut pid = String::new();
+                    // Only for the words; a pid that cannot be read is left out.
+                    let _unread = file.read_to_string(&mut pid);
+                    let pid = pid.trim();
+                    if is_gone(pid) && Instant::now() < until {
+                        std::thread::sleep(Duration::from_millis(5));
+                        continue;
+                    }
+                    bail!(
+                        "another knarr (process {pid}) uses the data directory {}; \
+                         stop it, or choose another directory with --data-dir",
+                        self.data_dir.display()
+                    )
+                }
             }
         }
     }
@@ -123,6 +137,13 @@ impl Instance {
             self.data_dir.join("log/pods")
         }
     }
+}
+
+/// Whether a process has ended. Its lock may be held a moment longer, by a child that it had
+/// just forked and that has not come to run its program.
+fn is_gone(pid: &str) -> bool {
+    pid.parse()
+        .is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
 }
 
 /// Makes a folder that only its owner may enter.

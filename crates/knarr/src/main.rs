@@ -2,9 +2,12 @@
 
 mod check;
 mod config;
+mod control_plane;
 mod credentials;
 mod ctl;
+mod datastore;
 mod down;
+mod duration;
 mod hello;
 mod images;
 mod instance;

@@ -22,6 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::control_plane::ControlPlane;
 use crate::credentials::{Credentials, Names};
 use crate::instance::Instance;
 use crate::log::{self, Progress};
@@ -160,8 +161,8 @@ async fn start(
     let node_ip = config.node_ip.or_else(default_address);
     let network = open_network(config, instance, node_ip);
     let images = open_images(config, instance);
-    let store = Storage::open(instance);
-    let (network, images, storage) = tokio::try_join!(network, images, store)?;
+    let storage = Storage::open(instance, config.etcd.as_ref());
+    let (network, images, storage) = tokio::try_join!(network, images, storage)?;
     let store = storage.store.clone();
     progress.done("store, images and pod network open");
     let node_ip = node_ip.unwrap_or_else(|| network.gateway());
@@ -170,12 +171,14 @@ async fn start(
         let (addresses, data_dir) = ([node_ip, network.gateway()], instance.data_dir.clone());
         let (node_name, service_cidr, listen) =
             (config.node_name.clone(), config.service_cidr, config.listen);
+        let validity_period = config.certificate_validity_period;
         blocking(move || {
             let names = Names {
                 node_name: &node_name,
                 addresses: &addresses,
                 service_cidr,
                 listen,
+                validity_period,
             };
             Credentials::load_or_create(&data_dir, &names)
         })
@@ -214,14 +217,18 @@ async fn start(
 
     let masters = client_as(&server, user("system:knarr", &["system:masters"]));
     let informers = Informers::new(masters.clone(), drain.clone());
-    start_control_plane(
-        &mut tasks,
-        &server,
-        &masters,
-        &informers,
-        &credentials,
-        drain,
-    );
+    let identity = format!("{}_{}", config.node_name, instance.name);
+    ControlPlane {
+        scheduler: client_as(&server, user("system:kube-scheduler", &[])),
+        masters: masters.clone(),
+        informers: informers.clone(),
+        // A store of our own leaves nobody to compete with.
+        elected: store.is_shared().then_some(identity),
+        options: controllers::Options {
+            ca_pem: credentials.ca_pem.clone(),
+        },
+    }
+    .start(&mut tasks, drain);
     start_network(&mut tasks, &network, &informers, drain).await?;
     let kubeconfig = credentials.kubeconfig_path().to_owned();
     let renewal = credentials.keep_fresh(drain.clone());
@@ -274,33 +281,6 @@ async fn start(
         kubeconfig,
         listen: config.listen,
     })
-}
-
-fn start_control_plane(
-    tasks: &mut JoinSet<&'static str>,
-    server: &Arc<ApiServer>,
-    masters: &client::Client,
-    informers: &Informers,
-    credentials: &Credentials,
-    drain: &CancellationToken,
-) {
-    let scheduler = scheduler::run(
-        client_as(server, user("system:kube-scheduler", &[])),
-        informers.clone(),
-        drain.clone(),
-    );
-    tasks.spawn(async move {
-        scheduler.await;
-        "scheduler"
-    });
-    let options = controllers::Options {
-        ca_pem: credentials.ca_pem.clone(),
-    };
-    let controllers = controllers::run(masters.clone(), informers.clone(), options, drain.clone());
-    tasks.spawn(async move {
-        controllers.await;
-        "controllers"
-    });
 }
 
 async fn start_network(

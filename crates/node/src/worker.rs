@@ -366,6 +366,8 @@ impl Worker {
         *message = format!("{text}: {reason}: {message}");
         *reason = "ImagePullBackOff".to_owned();
         self.event(Some(name), EventType::Normal, "BackOff", text);
+        let text = "Error: ImagePullBackOff".to_owned();
+        self.event(Some(name), EventType::Warning, "Failed", text);
     }
 
     fn update(&mut self, update: Update) {

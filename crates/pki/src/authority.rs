@@ -16,7 +16,7 @@ use crate::{KeyPair, Leaf, PkiError, San, Usage};
 /// Ten years.
 const LIFETIME: Duration = Duration::from_secs(3653 * 24 * 60 * 60);
 /// Certificates are valid from a little earlier, for clocks that are behind.
-const SKEW: Duration = Duration::from_secs(300);
+pub(crate) const SKEW: Duration = Duration::from_secs(300);
 
 /// How many organizations a subject can have here.
 const MOST_ORGANIZATIONS: usize = 2;

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::authority::certificate_der;
+use crate::authority::{SKEW, certificate_der};
 use crate::file::{make_folder, pair_paths, read, write_private};
 use crate::{Authority, KeyPair, Leaf, PkiError, San, Usage};
 
@@ -84,7 +84,8 @@ fn due(authority: &Authority, pair: &KeyPair, leaf: &Leaf) -> Option<OffsetDateT
         certificate.validity().not_before.to_datetime(),
         certificate.validity().not_after.to_datetime(),
     );
-    fits.then(|| to - (to - from) / 3)
+    // The part before it was issued is for clocks that are behind, no lifetime.
+    fits.then(|| to - (to - from - SKEW) / 3)
 }
 
 fn says(certificate: &X509Certificate<'_>, leaf: &Leaf) -> Option<bool> {

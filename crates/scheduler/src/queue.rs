@@ -1,6 +1,10 @@
 //! The pods that wait for a node: ready ones by priority, the others until something changes.
 //!
-//! Invariant: a pod is in exactly one of `ready`, `backing_off` and `parked`, or in none.
+//! A pod that no node fitted comes after all that are ready until its backoff ends, but does
+//! not keep an idle scheduler waiting (upstream's `SchedulerPopFromBackoffQ`). One whose binding
+//! failed sits out its backoff.
+//!
+//! Invariant: a pod is in exactly one of `ready`, `backing_off`, `failed` and parked, or in none.
 
 use client::Key;
 use std::cmp::Reverse;
@@ -14,10 +18,14 @@ const LAST_BACKOFF: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank(Reverse<i32>, u64);
 
+/// When a backoff ends, and the order among those that end together.
+type Turn = (Instant, u64);
+
 #[derive(Clone, Copy)]
 enum Place {
     Ready(Rank),
-    BackingOff(Instant, u64),
+    BackingOff(Turn),
+    Failed(Turn),
     Parked,
     /// Decided, its binding is being written.
     Taken,
@@ -36,7 +44,8 @@ struct Waiting {
 pub(crate) struct Queue {
     pods: HashMap<Key, Waiting>,
     ready: BTreeMap<Rank, Key>,
-    backing_off: BTreeMap<(Instant, u64), Key>,
+    backing_off: BTreeMap<Turn, Key>,
+    failed: BTreeMap<Turn, Key>,
     sequence: u64,
 }
 
@@ -61,32 +70,35 @@ impl Queue {
             Some(Place::Ready(rank)) => {
                 self.ready.remove(&rank);
             }
-            Some(Place::BackingOff(at, n)) => {
-                self.backing_off.remove(&(at, n));
+            Some(Place::BackingOff(turn)) => {
+                self.backing_off.remove(&turn);
+            }
+            Some(Place::Failed(turn)) => {
+                self.failed.remove(&turn);
             }
             _ => {}
         }
     }
 
-    /// The most important ready pod, and else when the next backoff ends.
+    /// The most important ready pod, or else the first that backs off; `Err` says when the next
+    /// failed one may be tried again.
     pub(crate) fn take(&mut self, now: Instant) -> Result<Key, Option<Instant>> {
-        while let Some((&(at, n), _)) = self.backing_off.first_key_value() {
-            if at > now {
-                break;
-            }
-            if let Some(key) = self.backing_off.remove(&(at, n)) {
-                self.make_ready(&key);
-            }
+        let due = [
+            take_due(&mut self.backing_off, now),
+            take_due(&mut self.failed, now),
+        ];
+        for key in due.iter().flat_map(BTreeMap::values) {
+            self.make_ready(key);
         }
-        match self.ready.pop_first() {
-            Some((_, key)) => {
-                if let Some(waiting) = self.pods.get_mut(&key) {
-                    waiting.place = Place::Taken;
-                }
-                Ok(key)
-            }
-            None => Err(self.backing_off.keys().next().map(|(at, _)| *at)),
+        let first = self.ready.pop_first().map(|(_, key)| key);
+        let first = first.or_else(|| self.backing_off.pop_first().map(|(_, key)| key));
+        let Some(key) = first else {
+            return Err(self.failed.keys().next().map(|(at, _)| *at));
+        };
+        if let Some(waiting) = self.pods.get_mut(&key) {
+            waiting.place = Place::Taken;
         }
+        Ok(key)
     }
 
     /// No node fits: the pod waits for a change.
@@ -106,12 +118,15 @@ impl Queue {
     /// Something went wrong with a decided pod: it is tried again after its backoff.
     pub(crate) fn retry(&mut self, key: &Key, now: Instant) {
         self.park(key, now);
-        if self
+        if let Some(waiting) = self
             .pods
-            .get(key)
-            .is_some_and(|w| matches!(w.place, Place::Parked))
+            .get_mut(key)
+            .filter(|w| matches!(w.place, Place::Parked))
         {
-            self.move_on(key, now);
+            self.sequence += 1;
+            let turn = (waiting.not_before.unwrap_or(now), self.sequence);
+            waiting.place = Place::Failed(turn);
+            self.failed.insert(turn, key.clone());
         }
     }
 
@@ -135,8 +150,9 @@ impl Queue {
         match waiting.not_before.filter(|at| *at > now) {
             Some(at) => {
                 self.sequence += 1;
-                waiting.place = Place::BackingOff(at, self.sequence);
-                self.backing_off.insert((at, self.sequence), key.clone());
+                let turn = (at, self.sequence);
+                waiting.place = Place::BackingOff(turn);
+                self.backing_off.insert(turn, key.clone());
             }
             None => self.make_ready(key),
         }
@@ -153,13 +169,19 @@ impl Queue {
     }
 }
 
+/// Those whose backoff has ended.
+fn take_due(waiting: &mut BTreeMap<Turn, Key>, now: Instant) -> BTreeMap<Turn, Key> {
+    let later = waiting.split_off(&(now, u64::MAX));
+    std::mem::replace(waiting, later)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
     #[test]
-    fn important_pods_come_first_and_refused_ones_wait_for_a_change_and_their_backoff() {
+    fn important_pods_come_first_and_refused_ones_wait_for_a_change() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let key = |name: &str| Key::new("a", name);
         queue.add(key("low"), 0, now);
@@ -168,16 +190,41 @@ mod tests {
         assert_eq!(queue.take(now), Ok(key("high")));
         assert_eq!(queue.take(now), Ok(key("low")));
         assert_eq!(queue.take(now), Err(None));
-        queue.park(&key("low"), now);
+        queue.park(&key("high"), now);
         assert_eq!(queue.take(now + Duration::from_secs(3600)), Err(None));
+        // After a change it comes behind those that were not refused, however unimportant.
         queue.wake(now);
+        queue.add(key("new"), 0, now);
+        assert_eq!(queue.take(now), Ok(key("new")));
+        assert_eq!(queue.take(now), Ok(key("high")));
+        queue.park(&key("high"), now);
+        queue.wake(now);
+        queue.add(key("newer"), 0, now);
+        let due = now + Duration::from_secs(2);
+        assert_eq!(queue.take(due), Ok(key("high")), "its backoff has ended");
+        queue.park(&key("high"), due);
+        queue.wake(due);
+        queue.remove(&key("high"));
+        assert_eq!(queue.take(due), Ok(key("newer")));
+        assert_eq!(queue.take(due), Err(None));
+    }
+
+    #[test]
+    fn failed_bindings_sit_out_their_backoff() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let key = |name: &str| Key::new("a", name);
+        queue.add(key("one"), 0, now);
+        queue.add(key("two"), 0, now);
+        assert_eq!(queue.take(now), Ok(key("one")));
+        assert_eq!(queue.take(now), Ok(key("two")));
+        queue.retry(&key("one"), now);
+        queue.retry(&key("two"), now);
+        queue.wake(now);
+        queue.remove(&key("two"));
         let due = now + Duration::from_secs(1);
         assert_eq!(queue.take(now), Err(Some(due)));
-        assert_eq!(queue.take(due), Ok(key("low")));
-        queue.retry(&key("low"), due);
-        queue.remove(&key("low"));
-        queue.retry(&key("high"), due);
-        assert_eq!(queue.take(due + Duration::from_secs(10)), Ok(key("high")));
+        assert_eq!(queue.take(due), Ok(key("one")));
+        queue.retry(&key("two"), due);
         assert_eq!(queue.take(due + Duration::from_secs(10)), Err(None));
     }
 }

@@ -92,6 +92,12 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// What was there was making way for a snapshot when that was cut short.
+    #[error("a restore into {place} was cut short; run `knarr snapshot restore` again")]
+    Restoring {
+        /// The database file, or the prefix in etcd.
+        place: String,
+    },
     /// The file is a database, but not one of ours.
     #[error("{} is a database of another program (application id {found:#010x}); choose another path", path.display())]
     Foreign {
@@ -186,12 +192,6 @@ pub enum StoreError {
     RequestTooLarge {
         /// What etcd said.
         source: Arc<dyn std::error::Error + Send + Sync>,
-    },
-    /// A restore has not come to its end.
-    #[error("a restore of {place} was cut short; run `knarr snapshot restore` again")]
-    Restoring {
-        /// The database, or the prefix in etcd.
-        place: String,
     },
     /// etcd refused for a reason that is not ours to know.
     #[error("{action} in etcd at {endpoints}")]

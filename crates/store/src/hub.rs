@@ -250,6 +250,11 @@ impl Queue {
         &self.prefix
     }
 
+    /// Whether its subscriber asked for progress.
+    pub(crate) fn tells_progress(&self) -> bool {
+        self.progress
+    }
+
     fn wants(&self, event: &Event) -> bool {
         event.revision > self.after && event.key.starts_with(&self.prefix)
     }

@@ -14,9 +14,8 @@ use crate::{
 
 /// The longest key, in bytes.
 const KEY_LIMIT_BYTES: usize = 2048;
-/// The most writes of one transaction: etcd's default is 128 operations, and a put over a value is a
-/// transaction in the transaction, which counts as one more (`checkTxnRequest`).
-const TRANSACTION_LIMIT: usize = 127;
+/// The most writes of one transaction: etcd's default.
+const TRANSACTION_LIMIT: usize = 128;
 
 /// A revisioned key-value store. Clones share it.
 ///
@@ -83,6 +82,12 @@ impl Store {
     #[must_use]
     pub fn compacted(&self) -> Revision {
         self.inner.hub.compacted()
+    }
+
+    /// Whether other processes may write to this store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.inner.kind == "etcd"
     }
 
     /// Waits until everything is visible that had been acknowledged to anybody, on any server that

@@ -18,7 +18,7 @@ const APPLETS: &[&str] = &[
 /// # Errors
 /// When Debian's busybox-static is missing or the disk is.
 pub fn busybox_archive(dir: &Path, name: &str) -> Result<PathBuf> {
-    let layer = layer()?;
+    let layer = busybox_layer()?;
     let diff_id = format!("sha256:{}", hex::encode(Sha256::digest(&layer)));
     let config = serde_json::to_vec(&json!({
         "architecture": "amd64",
@@ -46,7 +46,11 @@ pub fn busybox_archive(dir: &Path, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn layer() -> Result<Vec<u8>> {
+/// The one layer of that image, a plain tar archive.
+///
+/// # Errors
+/// When Debian's busybox-static is missing.
+pub fn busybox_layer() -> Result<Vec<u8>> {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"]
         .iter()
         .find_map(|path| std::fs::read(path).ok())

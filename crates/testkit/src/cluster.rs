@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Node;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 
@@ -17,6 +18,9 @@ use crate::run::{Run, eventually};
 pub struct Options {
     /// More flags of `knarr up`.
     pub flags: Vec<String>,
+    /// 0 for the first server of a test; others have a node name, a port and a pod network of their
+    /// own.
+    pub number: u8,
 }
 
 /// A running cluster; ended and removed from the host when dropped.
@@ -66,29 +70,42 @@ impl Cluster {
     /// # Errors
     /// When it does not start; with its log.
     pub async fn up(&mut self) -> Result<()> {
-        self.spawn()?;
+        self.up_with(&[]).await
+    }
+
+    /// [`Self::up`] with flags for this one time.
+    ///
+    /// # Errors
+    /// When it does not start; with its log.
+    pub async fn up_with(&mut self, flags: &[&str]) -> Result<()> {
+        self.spawn_with(flags)?;
         let ready = async {
             let client = eventually("a client", Duration::from_secs(20), || self.client()).await?;
-            let nodes = kube::Api::<k8s_openapi::api::core::v1::Node>::all(client);
+            let nodes = kube::Api::<Node>::all(client);
             eventually("a Ready node", Duration::from_secs(20), async || {
-                let list = nodes.list(&kube::api::ListParams::default()).await?;
-                let ready = list.items.iter().any(|node| {
+                let node = nodes.get(&self.node_name()).await?;
+                let is = |kind| {
                     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
                     conditions
                         .into_iter()
                         .flatten()
-                        .any(|c| c.type_ == "Ready" && c.status == "True")
-                });
-                if ready {
-                    Ok(())
-                } else {
-                    bail!("the node is not Ready")
+                        .any(|c| c.type_ == kind && c.status == "True")
+                };
+                if !is("Ready") {
+                    bail!("the node is not Ready");
                 }
+                Ok(is("DiskPressure"))
             })
             .await
         };
         let outcome = ready.await;
-        outcome.with_context(|| format!("knarr up:\n{}", self.log()))
+        if outcome.with_context(|| format!("knarr up:\n{}", self.log()))? {
+            bail!(
+                "the disk of {} is so full that the node takes no pods; set TMPDIR to another",
+                self.dir.path().display()
+            );
+        }
+        Ok(())
     }
 
     /// Starts `knarr up` without waiting for anything.
@@ -96,6 +113,10 @@ impl Cluster {
     /// # Errors
     /// When the binary cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&mut self, flags: &[&str]) -> Result<()> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -104,13 +125,11 @@ impl Cluster {
             .arg("up")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args([
-                "--listen",
-                &Self::address().to_string(),
-                "--node-name",
-                "node-1",
-            ])
+            .args(["--listen", &self.address().to_string()])
+            .args(["--node-name", &self.node_name()])
+            .args(["--pod-cidr", &format!("10.42.{}.0/24", self.options.number)])
             .args(&self.options.flags)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -122,8 +141,14 @@ impl Cluster {
 
     /// Where the API listens; every test has a network namespace of its own.
     #[must_use]
-    pub fn address() -> SocketAddr {
-        SocketAddr::from(([0, 0, 0, 0], 6443))
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([0, 0, 0, 0], 6443 + u16::from(self.options.number)))
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        format!("node-{}", self.options.number + 1)
     }
 
     /// The data directory.

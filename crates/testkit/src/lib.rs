@@ -6,13 +6,22 @@
 
 mod archive;
 mod cluster;
+mod etcd;
+mod http;
 mod registry;
 mod run;
+mod stub;
+mod tls;
+mod token;
 
-pub use archive::busybox_archive;
+pub use archive::{busybox_archive, busybox_layer};
 pub use cluster::{Cluster, Options};
-pub use registry::Registry;
+pub use etcd::Etcd;
+pub use registry::{Access, Registry};
 pub use run::{Output, Run, eventually, skip};
+pub use stub::StubRegistry;
+pub use tls::served_certificate;
+pub use token::TokenServer;
 
 use anyhow::{Context, Result};
 

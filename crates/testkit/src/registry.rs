@@ -8,6 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::run::{Run, eventually};
+use crate::token::{self, TokenServer};
+
+/// Who may enter a registry.
+pub enum Access<'a> {
+    /// Everybody.
+    Open,
+    /// One user with a password.
+    Password(&'a str, &'a str),
+    /// Whoever has a token of this server.
+    Token(&'a TokenServer),
+}
 
 /// A running registry; ended when dropped.
 pub struct Registry {
@@ -16,11 +27,11 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry that keeps its blobs below `dir`; with a user and password when given.
+    /// Starts a registry that keeps its blobs below `dir`.
     ///
     /// # Errors
     /// When Debian's docker-registry is missing or does not listen within ten seconds.
-    pub async fn start(dir: &Path, port: u16, user: Option<(&str, &str)>) -> Result<Self> {
+    pub async fn start(dir: &Path, port: u16, access: Access<'_>) -> Result<Self> {
         let storage = dir.join("registry");
         std::fs::create_dir_all(&storage)?;
         let mut config = format!(
@@ -28,14 +39,28 @@ impl Registry {
              http:\n  addr: 127.0.0.1:{port}\n",
             storage.display()
         );
-        if let Some((name, password)) = user {
-            let line = Run::new("htpasswd").args(["-Bbn", name, password]).ok()?;
-            let path = dir.join("htpasswd");
-            std::fs::write(&path, line)?;
-            config.push_str(&format!(
-                "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-                path.display()
-            ));
+        match access {
+            Access::Open => {}
+            Access::Password(name, password) => {
+                let line = Run::new("htpasswd").args(["-Bbn", name, password]).ok()?;
+                let path = dir.join("htpasswd");
+                std::fs::write(&path, line)?;
+                config.push_str(&format!(
+                    "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
+                    path.display()
+                ));
+            }
+            Access::Token(server) => {
+                let bundle = dir.join("token.crt");
+                std::fs::write(&bundle, server.certificate_pem())?;
+                config.push_str(&format!(
+                    "auth:\n  token:\n    realm: {}\n    service: {}\n    issuer: {}\n    rootcertbundle: {}\n",
+                    server.realm(),
+                    token::SERVICE,
+                    token::ISSUER,
+                    bundle.display()
+                ));
+            }
         }
         let path = dir.join("registry.yml");
         std::fs::write(&path, config)?;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use store::{Event, EventKind, Revision};
 use tokio::sync::watch;
@@ -47,6 +47,9 @@ struct Inner {
     last: Revision,
 }
 
+/// Told of each change of an object, before anybody else can see it: what it was, and what it is.
+pub(crate) type Observer = Box<dyn Fn(Option<&Object>, Option<&Object>) + Send + Sync>;
+
 /// The cache of one resource.
 pub struct KindCache {
     /// API group, empty for core.
@@ -57,6 +60,7 @@ pub struct KindCache {
     inner: RwLock<Inner>,
     changed: watch::Sender<Revision>,
     generation: AtomicU64,
+    observer: OnceLock<Observer>,
 }
 
 /// A consistent read: the objects, and the revision of which they are the state.
@@ -80,6 +84,20 @@ impl KindCache {
             }),
             changed: watch::Sender::new(floor),
             generation: AtomicU64::new(0),
+            observer: OnceLock::new(),
+        }
+    }
+
+    /// Sets who is told of changes; once, before the cache follows the store.
+    pub(crate) fn observe(&self, observer: Observer) {
+        // A second one would be a mistake of the caller's that no test could miss.
+        let set = self.observer.set(observer);
+        debug_assert!(set.is_ok(), "one observer a kind");
+    }
+
+    fn tell(&self, before: Option<&Object>, after: Option<&Object>) {
+        if let Some(observer) = self.observer.get() {
+            observer(before, after);
         }
     }
 
@@ -195,10 +213,27 @@ impl KindCache {
         after >= self.read().floor
     }
 
-    /// Puts an object in at load time.
-    pub(super) fn load(&self, object: Object) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        inner.objects.insert(object.key.clone(), Arc::new(object));
+    /// Puts the state at a revision in the place of what is there. Who wants to know what happened in
+    /// between must ask the store.
+    pub(super) fn replace(&self, objects: BTreeMap<Arc<str>, Arc<Object>>, revision: Revision) {
+        let mut guard = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, before) in &guard.objects {
+            self.tell(Some(before), objects.get(key).map(|object| &**object));
+        }
+        for (key, after) in &objects {
+            if !guard.objects.contains_key(key) {
+                self.tell(None, Some(after));
+            }
+        }
+        *guard = Inner {
+            objects,
+            floor: revision,
+            last: revision,
+            ..Inner::default()
+        };
+        drop(guard);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.changed.send_replace(revision);
     }
 
     /// Applies one event of the store; events come in the order of their revisions.
@@ -228,6 +263,7 @@ impl KindCache {
         } else {
             inner.objects.insert(object.key.clone(), object.clone())
         };
+        self.tell(before.as_deref(), (!deleted).then_some(&*object));
         let change = Change {
             revision: event.revision,
             before,

@@ -1,7 +1,8 @@
 //! The watch cache: the state of every kind, fed by one subscription of the store.
 //!
 //! Invariants: one task applies events, in the order of their revisions; `applied` is N only when
-//! every event up to N is in the maps and the rings.
+//! every event up to N is in the maps and the rings, and in what observers made of them. When events
+//! were lost on the way the cache is loaded anew, and is not alive until that is done.
 
 pub(crate) mod fields;
 pub(crate) mod filter;
@@ -9,12 +10,13 @@ mod kind;
 mod object;
 pub(crate) mod watcher;
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use store::{ListOptions, Revision, Store, StoreError, Subscription};
+use stdx::Backoff;
+use store::{ListOptions, Page, Revision, Store, StoreError, Subscription};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,47 +34,55 @@ type Kinds = HashMap<(String, String), Arc<KindCache>>;
 pub struct Cache {
     kinds: RwLock<Kinds>,
     applied: watch::Sender<Revision>,
-    loaded_at: Revision,
+    /// The revision at which everything was loaded last.
+    loaded_at: AtomicU64,
     alive: AtomicBool,
 }
 
 impl Cache {
     /// Loads the cache; the subscription is for [`Cache::follow`].
     pub(crate) async fn load(store: &Store) -> Result<(Arc<Self>, Subscription), StartError> {
-        let options = ListOptions {
-            prefix: storage::ROOT,
-            ..ListOptions::default()
-        };
-        let page = store.list(options).await.map_err(StartError::Load)?;
-        let subscription = store
-            .subscribe_with_progress(storage::ROOT, page.revision)
-            .map_err(StartError::Load)?;
+        let (state, subscription) = read(store).await.map_err(StartError::Load)?;
         let cache = Arc::new(Self {
             kinds: RwLock::default(),
-            applied: watch::Sender::new(page.revision),
-            loaded_at: page.revision,
+            applied: watch::Sender::new(state.revision),
+            loaded_at: AtomicU64::new(state.revision.0),
             alive: AtomicBool::new(true),
         });
-        for entry in page.entries {
+        cache.replace(state);
+        Ok((cache, subscription))
+    }
+
+    /// Puts a state of the store in the place of all that there is.
+    fn replace(&self, state: Page) {
+        let revision = state.revision;
+        self.loaded_at.store(revision.0, Ordering::Release);
+        let mut objects: HashMap<(String, String), BTreeMap<Arc<str>, Arc<Object>>> =
+            HashMap::new();
+        for entry in &state.entries {
             let Some((group, plural, local)) = storage::split(&entry.key) else {
                 continue;
             };
-            let kind = cache.kind(group, plural);
-            let key = Arc::from(local);
-            match Object::from_stored(
-                key,
-                &entry.value,
-                entry.modified,
-                EventType::Added,
-                kind.schema,
-            ) {
-                Ok(object) => kind.load(object),
+            let (key, schema) = (Arc::from(local), self.kind(group, plural).schema);
+            let event = EventType::Added;
+            match Object::from_stored(key, &entry.value, entry.modified, event, schema) {
+                Ok(object) => {
+                    let kind = objects
+                        .entry((group.to_owned(), plural.to_owned()))
+                        .or_default();
+                    kind.insert(object.key.clone(), Arc::new(object));
+                }
                 Err(broken) => {
                     tracing::error!(key = %entry.key, "{}", stdx::chain::chain(&broken));
                 }
             }
         }
-        Ok((cache, subscription))
+        for kind in self.kinds() {
+            let name = (kind.group.clone(), kind.plural.clone());
+            let objects = objects.get_mut(&name).map(std::mem::take);
+            kind.replace(objects.unwrap_or_default(), revision);
+        }
+        self.applied.send_replace(revision);
     }
 
     /// The cache of a kind, by its storage group and plural.
@@ -89,7 +99,10 @@ impl Cache {
         let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
         kinds
             .entry(key)
-            .or_insert_with(|| Arc::new(KindCache::new(group, plural, self.loaded_at)))
+            .or_insert_with(|| {
+                let floor = Revision(self.loaded_at.load(Ordering::Acquire));
+                Arc::new(KindCache::new(group, plural, floor))
+            })
             .clone()
     }
 
@@ -145,20 +158,54 @@ impl Cache {
                     }
                     self.applied.send_replace(batch.through);
                 }
-                Err(StoreError::Lagged) => match store.subscribe(storage::ROOT, self.applied()) {
-                    Ok(fresh) => subscription = fresh,
-                    Err(error) => {
-                        tracing::error!("the cache lost the store: {}", stdx::chain::chain(&error));
-                        break;
-                    }
-                },
                 Err(StoreError::Closed) => break,
                 Err(error) => {
-                    tracing::error!("the cache lost the store: {}", stdx::chain::chain(&error));
-                    break;
+                    tracing::warn!(
+                        "the cache lost the store and loads anew: {}",
+                        stdx::chain::chain(&error)
+                    );
+                    self.alive.store(false, Ordering::Release);
+                    let reloaded = tokio::select! {
+                        () = drain.cancelled() => break,
+                        reloaded = self.reload(&store) => reloaded,
+                    };
+                    match reloaded {
+                        Some(fresh) => subscription = fresh,
+                        None => break,
+                    }
+                    self.alive.store(true, Ordering::Release);
                 }
             }
         }
         self.alive.store(false, Ordering::Release);
     }
+
+    /// Loads everything again, until that succeeds or the store is closed.
+    async fn reload(&self, store: &Store) -> Option<Subscription> {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+        loop {
+            match read(store).await {
+                Ok((state, subscription)) => {
+                    self.replace(state);
+                    return Some(subscription);
+                }
+                Err(StoreError::Closed) => return None,
+                Err(error) => {
+                    tracing::warn!("the cache cannot load: {}", stdx::chain::chain(&error));
+                    tokio::time::sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+}
+
+/// The state of everything, and what happens after it.
+async fn read(store: &Store) -> Result<(Page, Subscription), StoreError> {
+    let options = ListOptions {
+        prefix: storage::ROOT,
+        ..ListOptions::default()
+    };
+    let state = store.list(options).await?;
+    let subscription = store.subscribe_with_progress(storage::ROOT, state.revision)?;
+    Ok((state, subscription))
 }

@@ -24,6 +24,7 @@ use api::validate::FieldError;
 use serde_json::{Value, json};
 
 use crate::pipeline::Call;
+use crate::pipeline::claims::Claims;
 
 /// The rules of a kind; every method has the plain kind's answer.
 pub(crate) trait Hook: Send + Sync {
@@ -78,7 +79,12 @@ pub(crate) trait Hook: Send + Sync {
         Ok(())
     }
 
-    /// Gives back what `gone` has and `kept` has not.
+    /// What the object holds for itself alone, as keys of the store.
+    fn claims(&self, _object: &Value) -> Claims {
+        Claims::new()
+    }
+
+    /// Gives back what `gone` has and `kept` has not, after a write that did not happen.
     fn release(&self, _call: &Call, _gone: &Value, _kept: Option<&Value>) {}
 
     /// The grace period of a delete, for kinds that have one.

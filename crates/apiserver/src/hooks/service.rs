@@ -1,17 +1,23 @@
 //! Services: cluster IPs and node ports, each held once.
 //!
-//! Invariant: what a stored Service names is held in the pools, and nothing else is.
+//! Invariants: what a stored Service names is claimed by it in the store's own transaction. The pools
+//! in memory say what is worth trying: they hold what the cache's Services name, and what is on its
+//! way there.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::status::ApiError;
 use api::validate::FieldError;
 use serde_json::{Map, Value, json};
+use store::{Expect, StoreError, Write};
 
 use super::{Hook, set, spec_mut, text};
 use crate::alloc::Refused;
+use crate::cache::Object;
 use crate::pipeline::Call;
+use crate::pipeline::claims::{Claims, ROOT};
 use crate::state::State;
 
 pub(super) struct Services;
@@ -49,14 +55,17 @@ impl Hook for Services {
         }
     }
 
+    fn claims(&self, service: &Value) -> Claims {
+        Held::of(service).claims()
+    }
+
     fn release(&self, call: &Call, gone: &Value, kept: Option<&Value>) {
         let kept = kept.map(Held::of).unwrap_or_default();
         let gone = Held::of(gone);
-        for address in gone.addresses.difference(&kept.addresses) {
-            call.state.addresses.free(*address);
-        }
-        for port in gone.ports.difference(&kept.ports) {
-            call.state.ports.free(*port);
+        follow(&call.state, &gone, &kept);
+        // Another server's Service may have come to hold it meanwhile.
+        for service in call.state.core("services").list(None) {
+            follow(&call.state, &Held::default(), &Held::of(&service.value()));
         }
     }
 
@@ -69,20 +78,58 @@ impl Hook for Services {
     }
 }
 
-/// Takes what the stored Services hold, at start.
-pub(crate) fn rebuild(state: &State) {
-    for service in state.core("services").list(None) {
+/// Makes the pools hold what the Services hold that were there before, and follow the cache from now
+/// on.
+pub(crate) async fn set_up(state: &Arc<State>) -> Result<(), StoreError> {
+    let services = state.core("services");
+    let weak = Arc::downgrade(state);
+    services.observe(Box::new(move |before, after| {
+        if let Some(state) = weak.upgrade() {
+            let held = |object: Option<&Object>| {
+                object.map_or_else(Held::default, |object| Held::of(&object.value()))
+            };
+            follow(&state, &held(before), &held(after));
+        }
+    }));
+    for service in services.list(None) {
         let held = Held::of(&service.value());
-        for address in held.addresses {
-            if state.addresses.take(address) == Err(Refused::Taken) {
-                tracing::warn!(service = %service.key, %address, "cluster IP is held twice");
+        follow(state, &Held::default(), &held);
+        // One that an older version wrote has no claims yet.
+        for key in held.claims() {
+            let owner = format!("services/{}", service.key);
+            if state.store.get(&key).await?.is_some() {
+                continue;
+            }
+            match state
+                .store
+                .write(Write::put(&key, Expect::Absent, owner))
+                .await
+            {
+                Ok(_) => {}
+                Err(StoreError::Conflict { .. }) => {
+                    tracing::warn!(service = %service.key, key, "held by two Services");
+                }
+                Err(error) => return Err(error),
             }
         }
-        for port in held.ports {
-            if state.ports.take(port) == Err(Refused::Taken) {
-                tracing::warn!(service = %service.key, port, "node port is held twice");
-            }
-        }
+    }
+    Ok(())
+}
+
+/// Moves the pools from what one state holds to what another does.
+fn follow(state: &State, before: &Held, after: &Held) {
+    for address in before.addresses.difference(&after.addresses) {
+        state.addresses.free(*address);
+    }
+    for port in before.ports.difference(&after.ports) {
+        state.ports.free(*port);
+    }
+    // Mostly they are held already: by the very write that this is told of.
+    for address in after.addresses.difference(&before.addresses) {
+        let _ = state.addresses.take(*address);
+    }
+    for port in after.ports.difference(&before.ports) {
+        let _ = state.ports.take(*port);
     }
 }
 
@@ -109,6 +156,15 @@ fn port_number(value: Option<&Value>) -> Option<u16> {
 }
 
 impl Held {
+    fn claims(&self) -> Claims {
+        let addresses = self
+            .addresses
+            .iter()
+            .map(|a| format!("{ROOT}addresses/{a}"));
+        let ports = self.ports.iter().map(|p| format!("{ROOT}nodeports/{p}"));
+        addresses.chain(ports).collect()
+    }
+
     fn of(service: &Value) -> Self {
         let spec = service.get("spec");
         let listed = spec

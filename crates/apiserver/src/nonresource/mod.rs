@@ -168,7 +168,7 @@ fn metrics(state: &State) -> Response<Body> {
         })
         .collect();
     objects.sort();
-    let body = state.metrics.render(&objects);
+    let body = state.metrics.render(&objects, &state.store.metrics());
     respond(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

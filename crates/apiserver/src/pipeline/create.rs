@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::meta;
-use api::status::ApiError;
+use api::status::{self, ApiError};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
 use store::Expect;
 
+use super::update::ATTEMPTS;
 use super::write::{self, Failed};
-use super::{Call, meta as system, stages};
+use super::{Call, claims, meta as system, stages};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -38,11 +39,7 @@ pub(crate) async fn create(call: &Call, mut object: Value) -> Result<Arc<Object>
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let mut new = if generate {
-            object.clone()
-        } else {
-            std::mem::take(&mut object)
-        };
+        let mut new = object.clone();
         if generate {
             meta::set(&mut new, "name", system::generated(&prefix));
         }
@@ -50,6 +47,10 @@ pub(crate) async fn create(call: &Call, mut object: Value) -> Result<Arc<Object>
         match try_create(call, new, &name).await {
             Ok(object) => return Ok(object),
             Err(Failed::Api(error)) => return Err(error),
+            Err(Failed::Claimed) if attempt < ATTEMPTS => claims::learn(call).await,
+            Err(Failed::Claimed) => {
+                return Err(ApiError::conflict(call.resource, &name, status::MODIFIED));
+            }
             Err(Failed::Conflict(_)) if generate && attempt < NAME_ATTEMPTS => {}
             Err(Failed::Conflict(_)) if generate => {
                 return Err(ApiError::generate_name_conflict(call.resource, &name));
@@ -73,11 +74,16 @@ async fn try_create(call: &Call, mut new: Value, name: &str) -> Result<Arc<Objec
     stages::admit(call, &new, None)?;
     let local = storage::local(&call.namespace, name);
     // Only allocate what a write that is about to happen needs.
-    if call.state.kind(call.resource).get_key(&local).is_some() {
-        return Err(Failed::Conflict(None));
+    let kind = call.state.kind(call.resource);
+    if kind.get_key(&local).is_some() {
+        // Another server may have deleted it a moment ago.
+        super::fresh(call).await?;
+        if kind.get_key(&local).is_some() {
+            return Err(Failed::Conflict(None));
+        }
     }
     hook.allocate(call, &mut new, None)?;
-    let written = write::put(call, &local, Expect::Absent, &new).await;
+    let written = write::put(call, &local, Expect::Absent, None, &new).await;
     if call.dry_run || written.is_err() {
         hook.release(call, &new, None);
     }

@@ -13,7 +13,7 @@ use store::Expect;
 
 use super::update::{ATTEMPTS, current};
 use super::write::{self, Failed};
-use super::{Call, meta as system, stages};
+use super::{Call, claims, meta as system, stages};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -252,6 +252,7 @@ pub(crate) async fn delete(call: &Call, options: &DeleteOptions) -> Result<Delet
             Ok(deleted) => return Ok(deleted),
             Err(Failed::Api(error)) => return Err(error),
             Err(Failed::Conflict(entry)) => told = Some(entry),
+            Err(Failed::Claimed) => claims::learn(call).await,
         }
     }
     Err(ApiError::conflict(
@@ -290,8 +291,7 @@ async fn attempt(
             gone: true,
         }),
         Plan::Remove => {
-            let revision = write::remove(call, local, object.revision).await?;
-            hook.release(call, &value, None);
+            let revision = write::remove(call, local, object.revision, &value).await?;
             let stored = bytes::Bytes::from(object.stored());
             let object = write::loose(call, local, &stored, revision)?;
             Ok(Deleted { object, gone: true })
@@ -302,7 +302,8 @@ async fn attempt(
                 let stored = crate::codec::encode(&new);
                 write::loose(call, local, &stored, object.revision)?
             } else {
-                write::put(call, local, Expect::At(object.revision), &new).await?
+                let expect = Expect::At(object.revision);
+                write::put(call, local, expect, Some(&value), &new).await?
             };
             Ok(Deleted {
                 object,

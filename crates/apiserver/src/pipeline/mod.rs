@@ -5,6 +5,7 @@
 //! Invariant: nothing here knows a kind; kinds are `crate::hooks`, bodies that are no objects of
 //! the resource are `crate::subresource`.
 
+pub(crate) mod claims;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
@@ -21,6 +22,7 @@ pub(crate) mod write;
 pub(crate) mod yaml;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::resource::Resource;
 use api::status::ApiError;
@@ -122,6 +124,9 @@ pub(crate) async fn serve(
         return subresource::serve(call, verb, rest, request).await;
     }
     check_verb(&call, verb)?;
+    if verb != "create" && call.query.text("resourceVersion").is_none_or(str::is_empty) {
+        fresh(&call).await?;
+    }
     let call = Arc::new(call);
     let mut response = match verb {
         "get" => get::serve(&call),
@@ -150,6 +155,22 @@ pub(crate) async fn serve(
     }?;
     add_warnings(&call, &mut response);
     Ok(response)
+}
+
+/// How long a request waits for the cache to show what was acknowledged before it came.
+const FRESH_LIMIT: Duration = Duration::from_secs(3);
+
+/// Waits until the cache shows everything that had been acknowledged by any server when the request
+/// came. Where this server is the only one that takes no time.
+pub(crate) async fn fresh(call: &Call) -> Result<(), ApiError> {
+    let state = &call.state;
+    let newest = state.store.sync().await;
+    let newest = newest.map_err(|error| write::store_error(&error))?;
+    if state.cache.wait(newest, FRESH_LIMIT).await {
+        Ok(())
+    } else {
+        Err(ApiError::too_new(newest.0, state.cache.applied().0))
+    }
 }
 
 fn check_verb(call: &Call, verb: &str) -> Result<(), ApiError> {

@@ -13,7 +13,7 @@ use serde_json::Value;
 use store::{Entry, Expect};
 
 use super::write::{self, Failed};
-use super::{Call, create, meta as system, stages};
+use super::{Call, claims, create, meta as system, stages};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -89,6 +89,7 @@ pub(crate) async fn change(
             Ok(object) => return Ok(object),
             Err(Failed::Api(error)) => return Err(error),
             Err(Failed::Conflict(entry)) => told = Some(entry),
+            Err(Failed::Claimed) => claims::learn(call).await,
         }
     }
     Err(ApiError::conflict(
@@ -118,17 +119,15 @@ async fn attempt(
     stages::admit(call, &new, Some(old))?;
     let local = storage::local(&call.namespace, &call.name);
     if vanishes(call, &new) {
-        let revision = write::remove(call, &local, object.revision).await?;
-        hook.release(call, old, None);
+        let revision = write::remove(call, &local, object.revision, old).await?;
         let stored = crate::codec::encode(&new);
         return Ok(write::loose(call, &local, &stored, revision)?);
     }
     hook.allocate(call, &mut new, Some(old))?;
-    let written = write::put(call, &local, Expect::At(object.revision), &new).await;
+    let expect = Expect::At(object.revision);
+    let written = write::put(call, &local, expect, Some(old), &new).await;
     if call.dry_run || written.is_err() {
         hook.release(call, &new, Some(old));
-    } else {
-        hook.release(call, old, Some(&new));
     }
     written
 }

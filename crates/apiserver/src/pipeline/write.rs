@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::{Entry, Expect, Revision, StoreError, Write};
 
-use super::Call;
+use super::{Call, claims};
 use crate::cache::fields::selectable;
 use crate::cache::{EventType, Object};
 use crate::codec;
@@ -22,6 +22,8 @@ use crate::storage;
 pub(crate) enum Failed {
     /// The object is not as expected; what is there instead.
     Conflict(Option<Entry>),
+    /// What the object claims is held by another one.
+    Claimed,
     /// Anything else.
     Api(ApiError),
 }
@@ -40,6 +42,7 @@ pub(crate) fn store_error(error: &StoreError) -> ApiError {
         }
         StoreError::Compacted { oldest } => ApiError::too_old(0, oldest.0),
         StoreError::Closed => ApiError::unavailable("the server is shutting down"),
+        error @ StoreError::Unreachable { .. } => ApiError::unavailable(stdx::chain::chain(error)),
         error => ApiError::internal(stdx::chain::chain(error)),
     }
 }
@@ -50,14 +53,27 @@ fn key(call: &Call, local: &str) -> String {
     key
 }
 
-async fn swap(call: &Call, local: &str, write: Write) -> Result<Revision, Failed> {
-    let revision = match call.state.store.write(write).await {
-        Ok(revision) => revision,
-        Err(StoreError::Conflict { current, .. }) => return Err(Failed::Conflict(current)),
+/// A write of the call's object, with what it claims and gives up for it, in one transaction.
+async fn swap(
+    call: &Call,
+    write: Write,
+    old: Option<&Value>,
+    new: Option<&Value>,
+) -> Result<Revision, Failed> {
+    let (state, key) = (&call.state, write.key.clone());
+    let mut writes = vec![write];
+    claims::add(call, &mut writes, old, new).await?;
+    let revision = match state.store.transact(writes).await {
+        // The object is first.
+        Ok(revisions) => revisions.first().copied().unwrap_or_default(),
+        Err(StoreError::Conflict { key: at, current }) if *at == *key => {
+            return Err(Failed::Conflict(current));
+        }
+        Err(StoreError::Conflict { .. }) => return Err(Failed::Claimed),
         Err(error) => return Err(Failed::Api(store_error(&error))),
     };
-    if !call.state.cache.wait(revision, APPLY_LIMIT).await {
-        tracing::warn!(key = local, %revision, "the cache has not applied a write in time");
+    if !state.cache.wait(revision, APPLY_LIMIT).await {
+        tracing::warn!(key, %revision, "the cache has not applied a write in time");
     }
     Ok(revision)
 }
@@ -81,14 +97,15 @@ pub(crate) fn loose(
     .map_err(|broken| ApiError::internal(stdx::chain::chain(&broken)))
 }
 
-/// Stores an object; in a dry run only shows what would be stored, at revision `shown`.
+/// Stores an object, made from `old`; in a dry run only shows what would be stored.
 pub(crate) async fn put(
     call: &Call,
     local: &str,
     expect: Expect,
-    object: &Value,
+    old: Option<&Value>,
+    new: &Value,
 ) -> Result<Arc<Object>, Failed> {
-    let stored = codec::encode(object);
+    let stored = codec::encode(new);
     if call.dry_run {
         let shown = match expect {
             Expect::Absent => Revision(0),
@@ -101,7 +118,7 @@ pub(crate) async fn put(
         Some(ttl) => write.with_ttl(ttl),
         None => write,
     };
-    let revision = swap(call, local, write).await?;
+    let revision = swap(call, write, old, Some(new)).await?;
     // Mostly it is the newest state still, and its bytes are shared.
     let cached = call.state.kind(call.resource).get_key(local);
     match cached.filter(|object| object.revision == revision) {
@@ -111,10 +128,15 @@ pub(crate) async fn put(
 }
 
 /// Removes an object.
-pub(crate) async fn remove(call: &Call, local: &str, at: Revision) -> Result<Revision, Failed> {
+pub(crate) async fn remove(
+    call: &Call,
+    local: &str,
+    at: Revision,
+    old: &Value,
+) -> Result<Revision, Failed> {
     if call.dry_run {
         return Ok(at);
     }
     let write = Write::delete(key(call, local), Expect::At(at));
-    swap(call, local, write).await
+    swap(call, write, Some(old), None).await
 }

@@ -68,6 +68,17 @@ async fn health_version_metrics() {
         metrics.contains("apiserver_request_total{code=\"200\""),
         "{metrics}"
     );
+    for line in [
+        "apiserver_request_duration_seconds_count{",
+        "apiserver_storage_size_bytes{storage_cluster_id=\"sqlite\"} ",
+        "knarr_store_commit_duration_seconds_bucket{le=\"+Inf\"} ",
+        "knarr_store_commit_transactions_sum ",
+        "knarr_store_wal_bytes ",
+        "knarr_store_subscriptions 1\n",
+        "knarr_store_subscriptions_lagged_total 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
     let keys = c.get("/openid/v1/jwks").await.ok();
     assert_eq!(keys["keys"][0]["alg"], "ES256");
     let issuer = c.get("/.well-known/openid-configuration").await.ok();

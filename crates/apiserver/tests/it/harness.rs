@@ -59,10 +59,15 @@ impl Cluster {
     }
 
     pub async fn start_in(dir: TempDir) -> Self {
-        pki::install_crypto_provider();
         let store = Store::open(&dir.path().join("state.db"), store::Options::default())
             .await
             .unwrap();
+        Self::start_over(store, dir, "10.1.2.3:6443").await
+    }
+
+    /// A server over a store that is open, with its keys in `dir`, reached at an address.
+    pub async fn start_over(store: Store, dir: TempDir, advertise: &str) -> Self {
+        pki::install_crypto_provider();
         let tokens = pki::TokenKeys::load_or_create(&dir.path().join("sa.key")).unwrap();
         let drain = CancellationToken::new();
         let (sender, dials) = mpsc::unbounded_channel();
@@ -74,7 +79,7 @@ impl Cluster {
             node_ports: 30000..=32767,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             audiences: Vec::new(),
-            advertise: "10.1.2.3:6443".parse().unwrap(),
+            advertise: advertise.parse().unwrap(),
             dialer: Arc::new(Pipe(sender)),
             anonymous: false,
             drain: drain.clone(),

@@ -10,5 +10,6 @@ mod protobuf;
 mod proxied;
 mod reads;
 mod restart;
+mod servers;
 mod watches;
 mod writes;

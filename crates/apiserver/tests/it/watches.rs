@@ -1,6 +1,7 @@
 //! What watchers see.
 
 use serde_json::json;
+use store::Store;
 
 use crate::harness::{Cluster, config_map};
 
@@ -243,4 +244,74 @@ async fn a_watcher_that_falls_off_the_ring_reads_on_from_the_history() {
     }
     c.post(MAPS, &config_map("after", json!({}))).await.ok();
     assert_eq!(slow.short().await, "ADDED after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_lost_events_loads_anew_and_watches_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = store::Options {
+        subscription_limit_bytes: 16 << 10,
+        ..store::Options::default()
+    };
+    let store = Store::open(&dir.path().join("state.db"), options)
+        .await
+        .unwrap();
+    let c = Cluster::start_over(store, dir, "10.1.2.3:6443").await;
+    c.post(MAPS, &config_map("before", json!({}))).await.ok();
+    let revision = c.store.current();
+    let mut watch = c
+        .watch(&format!("{MAPS}?watch=1&resourceVersion={revision}"))
+        .await;
+    let lost = || c.store.metrics().lagged;
+    let before = lost();
+    // One event that is larger than the queue: the cache never sees it as an event.
+    let mut large = config_map("large", json!({}));
+    large["data"]["key"] = "x".repeat(20 << 10).into();
+    c.post(MAPS, &large).await.ok();
+    assert_eq!(lost(), before + 1, "the cache was cut off");
+    c.delete(&format!("{MAPS}/before")).await.ok();
+    c.post(MAPS, &config_map("after", json!({}))).await.ok();
+    assert_eq!(watch.short().await, "ADDED large");
+    assert_eq!(watch.short().await, "DELETED before");
+    assert_eq!(watch.short().await, "ADDED after");
+    let list = c.get(MAPS).await.ok();
+    let names: Vec<_> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|o| &o["metadata"]["name"])
+        .collect();
+    assert_eq!(names, ["after", "large"]);
+    assert_eq!(c.get("/readyz").await.text, "ok");
+}
+
+/// Events end by the store's own time to live; what they hold until then is an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_have_an_hour_to_live() {
+    let c = Cluster::start().await;
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"},
+        "reason": "Tested", "message": "m", "type": "Normal"});
+    c.post("/api/v1/namespaces/default/events", &event)
+        .await
+        .ok();
+    let entry = c
+        .store
+        .get("/registry/core/events/default/e")
+        .await
+        .unwrap()
+        .unwrap();
+    let left = entry
+        .expires
+        .unwrap()
+        .duration_since(std::time::SystemTime::now())
+        .unwrap();
+    assert!(left.as_secs() > 3500 && left.as_secs() <= 3600, "{left:?}");
+    c.post(MAPS, &config_map("kept", json!({}))).await.ok();
+    let entry = c
+        .store
+        .get("/registry/core/configmaps/default/kept")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(entry.expires, None);
 }

@@ -18,7 +18,7 @@ pub(crate) use describe::Describe;
 pub(crate) use exec::Exec;
 pub(crate) use get::Get;
 pub(crate) use logs::Logs;
-pub(crate) use wait::{Wait, duration};
+pub(crate) use wait::Wait;
 
 use clap::Args;
 

@@ -28,7 +28,7 @@ pub(crate) struct Wait {
     #[arg(long = "for", required = true)]
     condition: String,
     /// At most so long: 30s, 5m, 1h.
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    #[arg(long, default_value = "30s", value_parser = crate::duration::parse)]
     timeout: Duration,
     /// A label selector.
     #[arg(short = 'l', long)]
@@ -215,40 +215,12 @@ async fn wait_for(
     }
 }
 
-/// Reads `90s`, `5m`, `1h`, `1m30s`, or plain seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let fail = || format!("{text:?} is no duration such as 30s, 5m or 1h");
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(fail)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| fail())?;
-        let after = &rest[digits..];
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let unit_ms = match &after[..end] {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err(fail()),
-        };
-        total += Duration::from_millis(number.checked_mul(unit_ms).ok_or_else(fail)?);
-        rest = &after[end..];
-    }
-    Ok(total)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use serde_json::json;
 
-    use super::{Goal, duration};
+    use super::Goal;
 
     #[test]
     fn goals_are_met() {
@@ -271,15 +243,5 @@ mod tests {
                 .unwrap()
         );
         assert!(Goal::parse("luck").is_err());
-    }
-
-    #[test]
-    fn durations() {
-        let ms = |text| duration(text).map(|d| d.as_millis());
-        assert_eq!(ms("30s"), Ok(30_000));
-        assert_eq!(ms("1m30s"), Ok(90_000));
-        assert_eq!(ms("7"), Ok(7000));
-        assert!(ms("5x").is_err());
-        assert!(ms("99999999999999999999h").is_err());
     }
 }

@@ -1,11 +1,15 @@
 //! Bad input and bad days: one clear error each, nothing left behind.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::fcntl::{Flock, FlockArg};
 use testkit::{Cluster, Options, Output, Run};
 
-use crate::support::{create, import_busybox, pods, ready, shell_pod, until};
+use crate::support::{
+    LIMIT, create, exec, import_busybox, nothing_left, phase, pods, ready, shell_pod, until,
+};
 
 fn up(args: &[&str]) -> Result<Output> {
     Run::new("timeout")
@@ -167,7 +171,7 @@ fn a_full_disk_is_said_and_survived() {
             .context("reads go on")?;
 
         std::fs::remove_file(filler)?;
-        testkit::eventually("writes again", crate::support::LIMIT, async || {
+        testkit::eventually("writes again", LIMIT, async || {
             let answer = write("after")?;
             ensure!(answer.success, "{answer:?}");
             Ok(())
@@ -219,6 +223,31 @@ fn a_second_up_on_the_same_directory() {
         ])?;
         says(&output, &[data.to_str().unwrap(), "another"])?;
         cluster.knarr()?.args(["get", "nodes"]).ok().map(drop)
+    });
+}
+
+/// A crashed server's lock lives on in a child that it has just forked.
+#[test]
+fn a_lock_that_outlives_its_holder_is_waited_for() {
+    testkit::isolated(async || {
+        let mut cluster = Cluster::start(Options::default()).await?;
+        let held = |cluster: &Cluster| -> Result<std::thread::JoinHandle<()>> {
+            let file = std::fs::File::open(cluster.data_dir().join("knarr.lock"))?;
+            let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+            let lock = lock.map_err(|(_, error)| error)?;
+            Ok(std::thread::spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                drop(lock);
+            }))
+        };
+        cluster.kill()?;
+        let child = testkit::eventually("the lock", LIMIT, async || held(&cluster)).await?;
+        cluster.up().await?;
+        child.join().ok().context("the lock was given back")?;
+        cluster.kill()?;
+        let child = testkit::eventually("the lock", LIMIT, async || held(&cluster)).await?;
+        cluster.knarr()?.args(["down"]).ok()?;
+        child.join().ok().context("the lock was given back")
     });
 }
 
@@ -296,16 +325,17 @@ fn wrong_kubeconfigs_and_manifests() {
 #[test]
 fn down_leaves_nothing() {
     testkit::isolated(async || {
-        let before = traces()?;
-        let mut cluster = Cluster::start(Options::default()).await?;
+        let mut cluster = Cluster::prepare(Options::default())?;
+        let before = traces(&cluster)?;
+        cluster.up().await?;
         import_busybox(&cluster)?;
         let api = pods(&cluster).await?;
         create(&api, shell_pod("stays", "sleep 1000")).await?;
         until(&api, "stays", "is ready", ready).await?;
-        ensure!(traces()? != before, "a running cluster shows");
+        ensure!(traces(&cluster)? != before, "a running cluster shows");
         cluster.kill()?;
         cluster.knarr()?.args(["down"]).ok()?;
-        let after = traces()?;
+        let after = traces(&cluster)?;
         ensure!(after == before, "before:\n{before}\nafter:\n{after}");
         ensure!(
             cluster.data_dir().is_dir(),
@@ -315,8 +345,97 @@ fn down_leaves_nothing() {
     });
 }
 
-/// All that a cluster makes on a host, as this namespace sees it.
-fn traces() -> Result<String> {
+#[test]
+fn cleanup_begins_anew_with_the_data_of_before() {
+    testkit::isolated(async || {
+        let mut cluster = Cluster::start(Options::default()).await?;
+        import_busybox(&cluster)?;
+        let api = pods(&cluster).await?;
+        create(&api, shell_pod("once", "sleep 1000")).await?;
+        let mut again = shell_pod("again", "sleep 1000");
+        again["spec"]["restartPolicy"] = serde_json::json!("Always");
+        create(&api, again).await?;
+        let once = until(&api, "once", "is ready", ready).await?;
+        until(&api, "again", "is ready", ready).await?;
+        cluster.kill()?;
+
+        let uid = once.metadata.uid.as_deref().context("a uid")?;
+        let (network, processes) = (network()?, processes(uid)?);
+        ensure!(
+            processes.len() >= 4,
+            "two shims and what runs in their pods outlive a crash: {processes:?}"
+        );
+        ensure!(
+            network.contains(": kn-") && network.contains("# handle"),
+            "{network}"
+        );
+        cluster.up_with(&["--cleanup"]).await?;
+        testkit::eventually("the end of old processes", LIMIT, async || {
+            // Somebody else may have to collect them, but that is quick.
+            let left = processes.iter().find(|process| process.exists());
+            ensure!(left.is_none(), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        let old: Vec<&str> = network.lines().collect();
+        let left = self::network()?;
+        ensure!(
+            left.lines().all(|line| !old.contains(&line)),
+            "{network}\nthen\n{left}"
+        );
+        let log = cluster.log();
+        ensure!(log.contains("removed what an earlier run of"), "{log}");
+
+        // The objects and images are those of before; the pods had to begin anew.
+        until(&api, "again", "is ready again", |pod| {
+            let status = pod.status.as_ref();
+            let containers = status.and_then(|s| s.container_statuses.as_ref());
+            ready(pod) && containers.is_some_and(|c| c[0].restart_count == 1)
+        })
+        .await?;
+        until(&api, "once", "has ended", |pod| phase(pod) == "Failed").await?;
+        nothing_left(uid)?;
+        ensure!(exec(&api, "again", &["echo", "aye"]).await? == "aye\n");
+        create(&api, shell_pod("new", "sleep 1000")).await?;
+        until(&api, "new", "is ready", ready).await.map(drop)
+    });
+}
+
+/// The links and tables of the cluster, with the numbers by which the kernel tells an old one
+/// from a new one.
+fn network() -> Result<String> {
+    let links = Run::new("ip").args(["-o", "link"]).ok()?;
+    let own = links.lines().filter(|line| line.contains("kn-"));
+    let mut found: String = own
+        .filter_map(|line| Some(format!("{}\n", line.split(" <").next()?)))
+        .collect();
+    let tables = Run::new("nft").args(["-a", "list", "ruleset"]).ok()?;
+    let tables = tables.lines().filter(|line| line.starts_with("table "));
+    found.extend(tables.map(|line| format!("{line}\n")));
+    Ok(found)
+}
+
+/// The ids of the shims and containers of the cluster that has this pod.
+fn processes(uid: &str) -> Result<Vec<PathBuf>> {
+    let mut instances = std::fs::read_dir("/run")?.filter_map(|entry| Some(entry.ok()?.path()));
+    let instance = instances
+        .find(|path| path.join("pods").join(uid).exists())
+        .context("the pod's run directory")?;
+    let instance = instance.file_name().and_then(|name| name.to_str());
+    let instance = instance.context("a name in UTF-8")?;
+    let ours = |process: &PathBuf| {
+        // One that ends while we look is none of ours.
+        let text = |file| std::fs::read_to_string(process.join(file)).unwrap_or_default();
+        text("cgroup").contains(instance) || text("cmdline").contains(instance)
+    };
+    Ok(std::fs::read_dir("/proc")?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(ours)
+        .collect())
+}
+
+/// All that a cluster makes on a host, as this namespace sees it. Others' mounts are seen too.
+fn traces(cluster: &Cluster) -> Result<String> {
     let mut found = Run::new("ip")
         .args(["-o", "link"])
         .ok()?
@@ -326,10 +445,11 @@ fn traces() -> Result<String> {
         .join("\n");
     found.push_str(&Run::new("nft").args(["list", "tables"]).ok()?);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let own = cluster.scratch().to_str().context("a path in UTF-8")?;
     found.extend(
         mounts
             .lines()
-            .filter(|l| l.contains("/knarr-test-"))
+            .filter(|l| l.contains(own))
             .map(|l| format!("{l}\n")),
     );
     Ok(found)

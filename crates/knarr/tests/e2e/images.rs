@@ -1,13 +1,13 @@
 //! `knarr image`, with and without a cluster.
 
 use anyhow::{Result, ensure};
-use testkit::{Cluster, Registry, Run};
+use testkit::{Access, Cluster, Registry, Run};
 
 #[test]
 fn images_without_a_cluster() {
     testkit::isolated(async || {
         let dir = tempfile::tempdir()?;
-        let registry = Registry::start(dir.path(), 5000, None).await?;
+        let registry = Registry::start(dir.path(), 5000, Access::Open).await?;
         let name = format!("{}/crew/busybox:1", registry.host());
         let archive = testkit::busybox_archive(dir.path(), &name)?;
         let image = |data: &str, args: &[&str]| -> Result<String> {

@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_days;
+mod certificates;
 mod crash;
 mod images;
 mod kubectl;
 mod own_client;
 mod pods;
+mod registries;
+mod servers;
 mod snapshots;
 mod support;

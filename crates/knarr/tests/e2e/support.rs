@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, ListParams, PostParams};
 use serde_json::{Value, json};
-use testkit::{Cluster, eventually};
+use testkit::{Cluster, Run, eventually};
 use tokio::io::AsyncReadExt;
 
 /// The busybox image's name in the tests.
@@ -149,4 +149,15 @@ pub(crate) async fn http_get(address: &str, path: &str) -> Result<String> {
         bail!("{head}");
     }
     Ok(body.to_owned())
+}
+
+/// Nothing of a pod is left on the host: no mount, no process, no cgroup.
+pub(crate) fn nothing_left(uid: &str) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    ensure!(!mounts.contains(uid), "a mount is left");
+    let groups = Run::new("find")
+        .args(["/sys/fs/cgroup", "-name", &format!("*{uid}*")])
+        .ok()?;
+    ensure!(groups.is_empty(), "{groups}");
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use client::EventType;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use runtime::{Shim, State};
@@ -52,6 +53,10 @@ pub(crate) async fn reap(
         (false, 0) => "Completed",
         (false, _) => "Error",
     };
+    if oom_killed {
+        let (name, text) = (Some(container.name.as_str()), oom_text(&container));
+        shared.event(&pod, name, EventType::Warning, "OOMKilling", text);
+    }
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let file = container::termination_file(&shared.pod_dir(&uid), &container.name, &id);
     let logs = container::log_dir(&shared.config.log_dir, &pod, &container.name);
@@ -92,6 +97,20 @@ pub(crate) async fn reap(
         finished_at: time(finished_at_ns),
         id,
     }
+}
+
+/// What happened, in the words that upstream's node-problem-detector takes from the kernel's log,
+/// and the limit that people look up next.
+fn oom_text(container: &Container) -> String {
+    let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let limit = match limits.and_then(|l| l.get("memory")) {
+        Some(limit) => format!("its memory limit is {}", limit.0),
+        None => "it has no memory limit of its own".to_owned(),
+    };
+    format!(
+        "Memory cgroup out of memory: Killed process in container {}; {limit}",
+        container.name
+    )
 }
 
 /// How a run ended of which nothing is known.

@@ -162,6 +162,12 @@ pub(crate) fn millis(time: SystemTime) -> i64 {
     i64::try_from(since.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
+/// The largest `log.expires` that is over now: rounded down, for the same reason.
+pub(crate) fn millis_over(now: SystemTime) -> i64 {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The engine's error in our words.
 pub(crate) fn classify(path: &Path, action: &'static str, error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
@@ -367,5 +373,18 @@ pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
             path,
             source: Arc::new(error),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_over_before_its_time() {
+        let end = UNIX_EPOCH + Duration::from_nanos(5_000_900_000);
+        let over = |now| millis_over(now) >= millis(end);
+        assert!(!over(end - Duration::from_nanos(1)));
+        assert!(over(end + Duration::from_millis(1)));
     }
 }

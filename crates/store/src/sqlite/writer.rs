@@ -301,7 +301,7 @@ fn expired(connection: &Connection, now: SystemTime) -> rusqlite::Result<Vec<Wri
         "SELECT log.key, log.revision FROM log CROSS JOIN kv ON kv.key = log.key
          WHERE log.expires <= ?1 AND kv.revision = log.revision ORDER BY log.expires LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![schema::millis(now), EXPIRE_STEP], |row| {
+    let rows = statement.query_map(params![schema::millis_over(now), EXPIRE_STEP], |row| {
         let (key, at) = (reader::key(row, 0)?, schema::revision(row, 1)?);
         Ok(Write::delete(&*key, Expect::At(at)))
     })?;

@@ -1,159 +1,151 @@
-//! `kill -9` in the middle of writes: what was acknowledged is there, and no revision goes back.
+//! `kill -9` at any moment: while writers write, while history is compacted, the log is written back
+//! and the file shrinks, and while the store is being opened. After each kill everything that the dead
+//! process told anybody is held against what the store says now.
+//!
+//! The seed is printed; `STORE_SEED` sets it and `STORE_CRASH_ROUNDS` the number of rounds.
 
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+mod child;
+mod known;
+
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use store::{Expect, ListOptions, Options, Retention, Revision, Store};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use store::Store;
 
-use crate::support::{Place, manual, put};
+use self::known::Known;
+use crate::support::{Place, manual};
 
 /// Tells this test binary that it is the process to be killed.
 const PATH_VARIABLE: &str = "STORE_CRASH_PATH";
+/// What its writers do follows from this.
+const CHILD_VARIABLE: &str = "STORE_CRASH_CHILD";
 const ROUNDS: u64 = 40;
+const ROUNDS_LONG: u64 = 3000;
+/// Every so many rounds the keys with a time to live are waited for, and the file is looked through.
+const FULL_CHECK: u64 = 8;
 
 #[test]
 fn nothing_acknowledged_is_lost() {
-    let place = Place::new();
-    let mut acknowledged: HashMap<String, (u64, u64)> = HashMap::new();
-    let (mut newest, mut total) = (Revision(1), 0);
-    for round in 0..ROUNDS {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::child", "--nocapture", "--ignored"])
-            .env(PATH_VARIABLE, place.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let kill = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20 + round * 37 % 150));
-            child.kill().unwrap();
-            child.wait().unwrap()
-        });
-        for line in output.lines().map_while(Result::ok) {
-            // A line may be cut short by the kill, or be one of the test harness.
-            let Some(line) = line
-                .strip_prefix("ack ")
-                .and_then(|line| line.strip_suffix(" end"))
-            else {
-                continue;
-            };
-            let mut fields = line.split(' ');
-            let key = fields.next().unwrap().to_owned();
-            let mut number = || fields.next().unwrap().parse::<u64>().unwrap();
-            let (revision, value) = (number(), number());
-            assert!(
-                revision > newest.0,
-                "round {round}: revision {revision} came after {newest} was seen"
-            );
-            acknowledged.insert(key, (revision, value));
-            total += 1;
-        }
-        let status = kill.join().unwrap();
-        assert!(
-            status.code().is_none(),
-            "round {round}: the child ended by itself: {status}"
-        );
-        newest = check(&place, &acknowledged, newest);
-    }
-    assert!(total > ROUNDS, "only {total} writes were acknowledged");
-    println!("{total} writes acknowledged in {ROUNDS} rounds");
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn check(
-    place: &Place,
-    acknowledged: &HashMap<String, (u64, u64)>,
-    newest: Revision,
-) -> Revision {
-    let store = Store::open(&place.path(), manual()).await.unwrap();
-    assert!(
-        store.current() >= newest,
-        "{} is older than {newest}",
-        store.current()
-    );
-    for (key, (revision, value)) in acknowledged {
-        let entry = store
-            .get(key)
-            .await
-            .unwrap()
-            .unwrap_or_else(|| panic!("{key} is lost"));
-        let stored: u64 = std::str::from_utf8(&entry.value)
-            .unwrap()
-            .trim()
-            .parse()
-            .unwrap();
-        assert!(
-            entry.modified.0 >= *revision && stored >= *value,
-            "{key} went back to {stored} from {value}"
-        );
-        assert!(store.current() >= entry.modified);
-    }
-    // What can be subscribed to is whole: each live entry's last event is in it, or was compacted.
-    let page = store.list(ListOptions::default()).await.unwrap();
-    let newest_entry = page
-        .entries
-        .iter()
-        .map(|entry| entry.modified)
-        .max()
-        .unwrap_or(Revision(1));
-    assert_eq!(newest_entry, store.current(), "nothing is deleted here");
-    let current = store.current();
-    store.close().await;
-    current
+    survive(number("STORE_CRASH_ROUNDS").unwrap_or(ROUNDS));
 }
 
 #[test]
-#[ignore = "the process that the crash test kills"]
-fn child() {
-    let Ok(path) = std::env::var(PATH_VARIABLE) else {
-        return;
-    };
-    write_until_killed(path.as_ref());
+#[ignore = "long: thousands of kills"]
+fn nothing_acknowledged_is_lost_long() {
+    survive(number("STORE_CRASH_ROUNDS").unwrap_or(ROUNDS_LONG));
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn write_until_killed(path: &std::path::Path) {
-    let retention = Some(Retention {
-        revisions: 50,
-        age: Duration::ZERO,
-    });
-    let store = Store::open(
-        path,
-        Options {
-            retention,
-            ..Options::default()
-        },
-    )
-    .await
-    .unwrap();
-    let mut tasks = tokio::task::JoinSet::new();
-    for writer in 0..6 {
-        let store = store.clone();
-        tasks.spawn(async move {
-            let key = format!("/writer/{writer}");
-            let entry = store.get(&key).await.unwrap();
-            let mut value = entry.as_ref().map_or(0, |entry| {
-                std::str::from_utf8(&entry.value)
-                    .unwrap()
-                    .trim()
-                    .parse()
-                    .unwrap()
-            });
-            let mut expect = entry.map_or(Expect::Absent, |entry| Expect::At(entry.modified));
-            loop {
-                value += 1_u64;
-                // Long enough to spread over pages.
-                let revision = store
-                    .write(put(&key, expect, format!("{value:>6000}")))
-                    .await
-                    .unwrap();
-                expect = Expect::At(revision);
-                let line = format!("ack {key} {} {value} end\n", revision.0);
-                std::io::stdout().write_all(line.as_bytes()).unwrap();
-            }
-        });
+#[test]
+#[ignore = "the process that the crash tests kill"]
+fn child() {
+    if let Some(path) = std::env::var_os(PATH_VARIABLE) {
+        let plan = std::env::var(CHILD_VARIABLE).unwrap();
+        child::write_until_killed(path.as_ref(), child::Plan::parse(&plan));
     }
-    tasks.join_all().await;
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .map(|text| text.parse().unwrap())
+}
+
+/// When the process dies.
+#[derive(Debug)]
+enum Moment {
+    /// So long after it was started: at about the time when it opens the store.
+    AfterStart(Duration),
+    /// So long after it has opened the store.
+    AfterOpen(Duration),
+}
+
+fn survive(rounds: u64) {
+    let seed = number("STORE_SEED").unwrap_or_else(rand::random);
+    println!("STORE_SEED={seed} STORE_CRASH_ROUNDS={rounds}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let place = Place::new();
+    let mut known = Known::default();
+    let started = Instant::now();
+    for round in 0..rounds {
+        let plan = child::Plan {
+            round,
+            seed: random.random(),
+        };
+        let moment = match random.random_range(0..4) {
+            0 => Moment::AfterStart(Duration::from_micros(random.random_range(0..25_000))),
+            // A file that grows and shrinks takes its time.
+            _ => Moment::AfterOpen(Duration::from_micros(
+                random.random_range(0..if plan.is_bulky() { 300_000 } else { 120_000 }),
+            )),
+        };
+        known.context = format!("STORE_SEED={seed}, round {round}, {plan:?}, killed {moment:?}");
+        run_and_kill(&place, plan, moment, &mut known);
+        check(&place, &mut known, &mut random, round % FULL_CHECK == 0);
+    }
+    println!("{known} in {:.1} s", started.elapsed().as_secs_f64());
+    known.assert_worth(rounds);
+}
+
+fn run_and_kill(place: &Place, plan: child::Plan, moment: Moment, known: &mut Known) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::child", "--nocapture", "--ignored"])
+        .env(PATH_VARIABLE, place.path())
+        .env(CHILD_VARIABLE, plan.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let (opened, is_open) = mpsc::channel();
+    let kill = std::thread::spawn(move || {
+        match moment {
+            Moment::AfterStart(time) => std::thread::sleep(time),
+            Moment::AfterOpen(time) => {
+                // Fails when the child ended by itself, which is seen below.
+                let _ = is_open.recv_timeout(Duration::from_secs(30));
+                std::thread::sleep(time);
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap()
+    });
+    for line in output.lines().map_while(Result::ok) {
+        // The last line may be cut short by the kill; some are the test harness's.
+        if let Some(line) = line.strip_suffix(" end") {
+            if line.starts_with("open ") {
+                let _ = opened.send(());
+            }
+            known.told(line);
+        }
+    }
+    let status = kill.join().unwrap();
+    assert!(
+        status.code().is_none(),
+        "the child ended by itself with {status}: {}",
+        known.context
+    );
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn check(place: &Place, known: &mut Known, random: &mut StdRng, full: bool) {
+    let store = match Store::open(&place.path(), manual()).await {
+        Ok(store) => store,
+        Err(error) => panic!("{error}: {}", known.context),
+    };
+    known.hold_against(&store, random).await;
+    if full {
+        known.until_expired(&store).await;
+    }
+    store.close().await;
+    known.file_has(std::fs::metadata(place.path()).unwrap().len());
+    if full {
+        let connection = rusqlite::Connection::open(place.path()).unwrap();
+        let verdict: String = connection
+            .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(verdict, "ok", "{}", known.context);
+    }
 }

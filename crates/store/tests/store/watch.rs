@@ -1,5 +1,7 @@
 //! Subscriptions: history, then live, over restarts, and for slow readers.
 
+use std::time::Duration;
+
 use store::{Event, EventKind, Expect, Options, Revision, StoreError};
 
 use crate::support::{Place, create, delete, manual, put, read, revisions};
@@ -10,6 +12,7 @@ contract!(
     what_is_acknowledged_is_already_in_the_queue,
     a_slow_subscriber_is_told_and_holds_up_nobody,
     progress_is_told_to_those_who_asked,
+    one_that_asks_for_progress_hears_when_the_past_is_over,
 );
 
 fn short(events: &[Event]) -> Vec<(EventKind, String, u64, String, Option<String>)> {
@@ -161,6 +164,23 @@ async fn what_is_acknowledged_is_already_in_the_queue(place: Place) {
         assert_eq!(events.through, revision);
         assert_eq!(events.events.last().unwrap().revision, revision);
     }
+}
+
+async fn one_that_asks_for_progress_hears_when_the_past_is_over(place: Place) {
+    let store = place.open().await;
+    create(&store, "/a/1", "1").await.unwrap();
+    let last = create(&store, "/b/1", "2").await.unwrap();
+    let mut subscription = store.subscribe_with_progress("/a/", Revision(1)).unwrap();
+    let mut through = Revision(1);
+    // Nothing more is written, so nothing else would wake it.
+    while through < last {
+        let next = tokio::time::timeout(Duration::from_secs(10), subscription.next());
+        through = next.await.expect("progress").unwrap().through;
+    }
+    let mut nothing = store.subscribe_with_progress("/c/", Revision(1)).unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(10), nothing.next());
+    let batch = next.await.expect("progress").unwrap();
+    assert_eq!((batch.events.len(), batch.through), (0, last));
 }
 
 async fn a_slow_subscriber_is_told_and_holds_up_nobody(place: Place) {
