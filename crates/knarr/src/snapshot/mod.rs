@@ -123,7 +123,8 @@ impl Command {
                          restore under another prefix, --datastore etcd://…/PREFIX"
                     );
                 }
-                let instance = Instance::create(&place.data_dir)?;
+                crate::instance::private_dir(&place.data_dir)?;
+                let instance = Instance::of(&place.data_dir)?;
                 let options = RestoreOptions {
                     replace,
                     keys: None,
@@ -238,14 +239,16 @@ fn restore(
         .map(|key| key.key.id);
     options.keys = Some(ids.collect());
     let database = storage::database(instance);
-    if let Some(folder) = database.parent() {
-        crate::instance::private_dir(folder)?;
-    }
     let bar = spinner();
     let progress = |step: Step| draw(&bar, step);
     let restored = match etcd {
         Some(etcd) => Store::restore_etcd(file, etcd, &options, &progress),
-        None => Store::restore_sqlite(file, &database, &options, &progress),
+        None => {
+            if let Some(folder) = database.parent() {
+                crate::instance::private_dir(folder)?;
+            }
+            Store::restore_sqlite(file, &database, &options, &progress)
+        }
     };
     bar.finish_and_clear();
     match restored {

@@ -15,7 +15,7 @@ use testkit::{Cluster, Etcd, Options, eventually};
 use crate::support::{LIMIT, pods, ready};
 
 /// What makes two data directories one cluster: its authority, its token keys, and what seals Secrets.
-fn share_identity(from: &Cluster, to: &Cluster) -> Result<()> {
+pub(crate) fn share_identity(from: &Cluster, to: &Cluster) -> Result<()> {
     let (from, to) = (from.data_dir(), to.data_dir());
     std::fs::create_dir_all(to.join("pki"))?;
     for file in ["ca.crt", "ca.key", "service-account.key"] {

@@ -8,8 +8,9 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
-use testkit::{Cluster, Options, eventually};
+use testkit::{Cluster, Etcd, Options, eventually};
 
+use crate::servers::share_identity;
 use crate::support::{LIMIT, create, import_busybox, pods, ready, shell_pod, until};
 
 const PLAIN: &str = "correct horse battery staple";
@@ -306,4 +307,81 @@ fn secrets_are_sealed_and_their_keys_change() {
         cluster.up().await?;
         readable(&cluster).await
     });
+}
+
+#[test]
+fn a_cluster_moves_into_an_etcd_and_back() {
+    testkit::isolated(async || {
+        let dir = tempfile::tempdir()?;
+        let etcd = Etcd::start(dir.path(), 2379).await?;
+        let mut first = Cluster::start(Options::default()).await?;
+        let _: Secret = make(
+            &first,
+            json!({"metadata": {"name": "word"}, "stringData": {"w": PLAIN}}),
+        )
+        .await?;
+        let before: Vec<String> = names(&first).await?;
+        let file = |name: &str| first.scratch().join(name).display().to_string();
+        let (there, back) = (file("there.knarrsnap"), file("back.knarrsnap"));
+        first.knarr()?.args(["snapshot", "save", &there]).ok()?;
+        first.stop()?;
+        // The two hosts are one here: the first one's network makes room.
+        first.knarr()?.args(["down"]).ok()?;
+
+        let flags = vec!["--datastore".to_owned(), etcd.datastore()];
+        let mut second = Cluster::prepare(Options {
+            flags: flags.clone(),
+            number: 1,
+        })?;
+        let restore = |cluster: &Cluster, args: &[&str]| {
+            cluster
+                .knarr()?
+                .args(["snapshot", "restore"])
+                .args(args.to_vec())
+                .output()
+        };
+        let into = [there.as_str(), "--datastore", flags[1].as_str()];
+        // Without the key file the Secret could not be read.
+        let refused = restore(&second, &into)?;
+        ensure!(
+            !refused.success && refused.stderr.contains("--drop-unreadable"),
+            "{refused:?}"
+        );
+        share_identity(&first, &second)?;
+        let moved = restore(&second, &into)?;
+        ensure!(moved.success, "{moved:?}");
+        second.up().await?;
+        ensure!(names(&second).await? == before);
+        let _: Secret = make(&second, json!({"metadata": {"name": "later"}})).await?;
+        second.knarr()?.args(["snapshot", "save", &back]).ok()?;
+        let said = second.knarr()?.args(["snapshot", "verify", &back]).ok()?;
+        ensure!(said.contains("etcd"), "{said}");
+        second.stop()?;
+        second.knarr()?.args(["down"]).ok()?;
+        let again = restore(&second, &into)?;
+        ensure!(
+            !again.success && again.stderr.contains("another prefix"),
+            "{again:?}"
+        );
+
+        let moved = restore(&first, &[&back, "--replace"])?;
+        ensure!(moved.success, "{moved:?}");
+        first.up().await?;
+        let mut after = before;
+        after.push("later".to_owned());
+        after.sort();
+        ensure!(names(&first).await? == after);
+        Ok(())
+    });
+}
+
+/// The names of the Secrets, when the one that the tests make can be read.
+async fn names(cluster: &Cluster) -> Result<Vec<String>> {
+    let secrets: Api<Secret> = Api::default_namespaced(cluster.client().await?);
+    let word = secrets.get("word").await?.data.context("data")?;
+    ensure!(word["w"].0 == PLAIN.as_bytes());
+    let list = secrets.list(&ListParams::default()).await?.items;
+    let mut names: Vec<String> = list.into_iter().filter_map(|s| s.metadata.name).collect();
+    names.sort();
+    Ok(names)
 }
