@@ -29,17 +29,11 @@ impl Set {
 
     /// The set after a change of the table: what has become one value is owned as one.
     pub(super) fn conform(&mut self, form: Form) {
-        let nodes = self.nodes();
-        if !nodes.iter().any(|node| !node.below.is_empty()) {
+        if self.conforms(form) {
             return;
         }
-        let nodes = nodes.iter().map(|node| {
-            let below = match &node.element {
-                Element::Field(name) => form.member(name).0,
-                Element::Key(_) => form.item(),
-                Element::Value(_) | Element::Index(_) => Form::Leaf,
-            };
-            let mut node = node.clone();
+        let nodes = self.nodes().iter().map(|node| {
+            let (below, mut node) = (below(form, &node.element), node.clone());
             if matches!(below, Form::Leaf) && !node.below.is_empty() {
                 node.member = true;
                 node.below = Self::default();
@@ -49,6 +43,21 @@ impl Set {
             node
         });
         *self = Self::from_nodes(nodes.collect());
+    }
+
+    fn conforms(&self, form: Form) -> bool {
+        self.nodes().iter().all(|node| {
+            let below = below(form, &node.element);
+            node.below.is_empty() || (!matches!(below, Form::Leaf) && node.below.conforms(below))
+        })
+    }
+}
+
+fn below(form: Form, element: &Element) -> Form {
+    match element {
+        Element::Field(name) => form.member(name).0,
+        Element::Key(_) => form.item(),
+        Element::Value(_) | Element::Index(_) => Form::Leaf,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What owners become of objects, as stories and tables.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod cost;
 mod merges;
 mod properties;
 mod sets;

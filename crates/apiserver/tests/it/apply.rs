@@ -469,3 +469,66 @@ async fn appliers_race() {
     assert_eq!(got["data"].as_object().unwrap().len(), 8);
     assert_eq!(owners(&got).len(), 8);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_one_kind() {
+    let c = Cluster::start().await;
+    let path = |version: &str| {
+        format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers/h")
+    };
+    let config = |version: &str, more: &str| {
+        format!(
+            "{{apiVersion: autoscaling/{version}, kind: HorizontalPodAutoscaler, metadata: {{name: h}},
+              spec: {{scaleTargetRef: {{kind: Deployment, name: d, apiVersion: apps/v1}}, maxReplicas: 5{more}}}}}"
+        )
+    };
+    let old = config("v1", ", targetCPUUtilizationPercentage: 70");
+    let made = apply(&c, &path("v1"), "fieldManager=one", &old).await.ok();
+    assert_eq!(made["spec"]["targetCPUUtilizationPercentage"], 70);
+    assert_eq!(
+        apply(&c, &path("v1"), "fieldManager=one", &old).await.ok(),
+        made
+    );
+    let stored = c.get(&path("v2")).await.ok();
+    assert_eq!(
+        stored["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"],
+        70
+    );
+    assert!(owners(&stored)[0].starts_with("one Apply autoscaling/v1 "));
+    let other = config("v2", "").replace("maxReplicas: 5", "maxReplicas: 6");
+    assert_eq!(
+        apply(&c, &path("v2"), "fieldManager=two", &other)
+            .await
+            .refused(409),
+        "Apply failed with 1 conflict: conflict with \"one\": .spec.maxReplicas"
+    );
+    // Through the new version the manager gives up what it had said through the old one; what
+    // defaults put in its place is nobody's.
+    let new = apply(
+        &c,
+        &path("v2"),
+        "fieldManager=one",
+        &config("v2", ", minReplicas: 2"),
+    )
+    .await
+    .ok();
+    assert_eq!(
+        owners(&new),
+        [
+            r#"one Apply autoscaling/v2 {"f:spec":{"f:maxReplicas":{},"f:minReplicas":{},"f:scaleTargetRef":{"f:apiVersion":{},"f:kind":{},"f:name":{}}}}"#
+        ]
+    );
+    assert_ne!(
+        new["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"],
+        70
+    );
+    let patch = json!({"spec": {"maxReplicas": 9}});
+    write(&c, Method::PATCH, &path("v1"), "old/1", &patch)
+        .await
+        .ok();
+    let stored = c.get(&path("v2")).await.ok();
+    assert_eq!(
+        owners(&stored)[1],
+        r#"old Update autoscaling/v1 {"f:spec":{"f:maxReplicas":{}}}"#
+    );
+}

@@ -1,5 +1,6 @@
 //! Snapshots of a running cluster, and a cluster out of one; Secrets sealed at rest.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -328,10 +329,13 @@ fn a_cluster_moves_into_an_etcd_and_back() {
         // The two hosts are one here: the first one's network makes room.
         first.knarr()?.args(["down"]).ok()?;
 
-        let flags = vec!["--datastore".to_owned(), etcd.datastore()];
+        let flags = vec![
+            "--datastore".to_owned(),
+            etcd.datastore(Ipv4Addr::LOCALHOST),
+        ];
         let mut second = Cluster::prepare(Options {
             flags: flags.clone(),
-            number: 1,
+            machine: None,
         })?;
         let restore = |cluster: &Cluster, args: &[&str]| {
             cluster

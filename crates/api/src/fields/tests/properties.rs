@@ -84,6 +84,8 @@ fn fields(value: &Value) -> Set {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn sets_there_and_back(pod in pod()) {
         let set = fields(&pod);

@@ -421,6 +421,23 @@ fn versions_of_one_kind_own_the_same_field() {
 }
 
 #[test]
+fn what_became_one_value_is_owned_as_one() {
+    // As if `selector` had once been a map of fields.
+    let mut s = Story::of("services");
+    s.apply("one", "{spec: {selector: {a: b}, type: ClusterIP}}");
+    let fields = json!({"f:spec": {"f:selector": {"f:a": {}, "f:c": {}}, "f:type": {}}});
+    s.object.as_mut().unwrap()["metadata"]["managedFields"][0]["fieldsV1"] = fields;
+    s.update("two", "", |o| o["spec"]["sessionAffinity"] = json!("None"));
+    s.owned(&expect![[r#"
+        one Apply v1 2026-01-01T00:00:01Z
+          .spec.selector
+          .spec.type
+        two Update v1 2026-01-01T00:00:01Z
+          .spec.sessionAffinity
+    "#]]);
+}
+
+#[test]
 fn replicas_through_scale() {
     let mut s = Story::of("deployments");
     s.apply("one", "{spec: {replicas: 3, paused: true}}");
