@@ -11,6 +11,8 @@ use store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
+
 /// A byte stream to a node's kubelet API.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -49,6 +51,8 @@ pub struct Config {
     /// Whether requests without credentials run as `system:anonymous` (else 401), health and
     /// version paths apart.
     pub anonymous: bool,
+    /// How admission is set up.
+    pub admission: Admission,
     /// Cancelled when the process shuts down: ends watches and connections.
     pub drain: CancellationToken,
 }

@@ -6,6 +6,7 @@
 //! - what is special about a kind lives in `hooks/`, never in the pipeline;
 //! - a write returns only after the cache has applied it (read your writes).
 
+pub mod admission;
 mod alloc;
 pub mod auth;
 mod bootstrap;

@@ -83,6 +83,7 @@ impl ApiServer {
             advertise: config.advertise,
             dialer: config.dialer,
             anonymous: config.anonymous,
+            admission: config.admission,
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,

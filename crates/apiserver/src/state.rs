@@ -9,6 +9,7 @@ use api::resource::Resource;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Admission;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::Authorizer;
@@ -29,6 +30,7 @@ pub(crate) struct State {
     pub(crate) advertise: SocketAddr,
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) anonymous: bool,
+    pub(crate) admission: Admission,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,

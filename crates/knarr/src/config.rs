@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use apiserver::admission::Admission;
+use apiserver::admission::pod_security::PodSecurity;
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
@@ -84,6 +86,11 @@ pub(crate) struct UpFlags {
     /// A registry without TLS, HOST[:PORT]; may be given more than once.
     #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
     insecure_registries: Vec<String>,
+    /// What pods may do where a namespace's labels do not say it: MODE=LEVEL[:VERSION], MODE one of
+    /// enforce, audit, warn; LEVEL one of privileged, baseline, restricted; may be given more than
+    /// once [default: warn=baseline].
+    #[arg(long = "pod-security", value_name = "MODE=LEVEL")]
+    pod_security: Vec<String>,
     /// How the log is written [default: text].
     #[arg(long, env = "KNARR_LOG")]
     log: Option<LogFormat>,
@@ -114,6 +121,7 @@ pub(crate) struct Config {
     /// Registry host and the URL asked instead.
     pub(crate) registry_mirrors: Vec<(String, String)>,
     pub(crate) insecure_registries: Vec<String>,
+    pub(crate) admission: Admission,
     pub(crate) log: LogFormat,
     pub(crate) cleanup: bool,
     /// When snapshots are saved; `None` for never.
@@ -171,6 +179,9 @@ impl Config {
                 })
                 .collect::<Result<_>>()?,
             insecure_registries: insecure,
+            admission: Admission {
+                pod_security: pod_security(file.pod_security.iter().chain(&flags.pod_security))?,
+            },
             log: flags.log.or(file.log).unwrap_or(LogFormat::Text),
             cleanup: flags.cleanup,
             snapshots: schedule(
@@ -204,6 +215,26 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Lays levels over the default ones, the last one of a mode counts.
+fn pod_security<'a>(levels: impl Iterator<Item = &'a String>) -> Result<PodSecurity> {
+    let mut pod_security = PodSecurity::default();
+    for text in levels {
+        let flag = || format!("--pod-security {text:?}");
+        let (mode, level) = text
+            .split_once('=')
+            .with_context(|| format!("{}: it is MODE=LEVEL[:VERSION]", flag()))?;
+        let level = level.parse().with_context(flag)?;
+        let policy = &mut pod_security.defaults;
+        match mode {
+            "enforce" => policy.enforce = level,
+            "audit" => policy.audit = level,
+            "warn" => policy.warn = level,
+            _ => bail!("{}: the modes are enforce, audit and warn", flag()),
+        }
+    }
+    Ok(pod_security)
 }
 
 /// What is shorter is gone before it is renewed; what is longer outlives the authority.
@@ -309,6 +340,18 @@ mod tests {
         assert!(error.contains("overlap"), "{error}");
         let error = flags(|f| f.registry_mirrors = vec!["x".into()]).unwrap_err();
         assert!(error.contains("REGISTRY=URL"), "{error}");
+        for (level, words) in [
+            ("baseline", "MODE=LEVEL[:VERSION]"),
+            (
+                "enforce=strict",
+                "must be one of privileged, baseline, restricted",
+            ),
+            ("warn=baseline:1.30", "must be \"latest\" or \"v1.x\""),
+            ("allow=baseline", "the modes are enforce, audit and warn"),
+        ] {
+            let error = flags(|f| f.pod_security = vec![level.into()]).unwrap_err();
+            assert!(error.contains(words) && error.contains(level), "{error}");
+        }
         for period in ["soon", "9s", "99999h", "9999999999999h"] {
             let error = flags(|f| f.certificate_validity_period = Some(period.into())).unwrap_err();
             assert!(error.contains(period), "{error}");

@@ -200,6 +200,7 @@ async fn start(
         advertise,
         dialer: Arc::new(local.clone()),
         anonymous: false,
+        admission: config.admission.clone(),
         drain: drains.server.clone(),
     })
     .await

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::Call;
+use crate::admission;
 use crate::hooks;
 use crate::negotiate::{Syntax, body_syntax};
 
@@ -192,5 +193,6 @@ pub(crate) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
         hooks::namespace::lifecycle(call)?;
     }
     hooks::node_restriction::write(call, new, old)?;
+    admission::pod_security::admit(call, new, old)?;
     hooks::of(call.resource).admit(call, new, old)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apiserver::admission::Admission;
 use apiserver::{ApiServer, Body, Config, NodeDialer, Stream, User, full_body};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -65,8 +66,21 @@ impl Cluster {
         Self::start_over(store, dir, "10.1.2.3:6443").await
     }
 
+    /// A server with admission set up in its own way.
+    pub async fn start_admitting(admission: Admission) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db"), store::Options::default())
+            .await
+            .unwrap();
+        Self::start_with(store, dir, "10.1.2.3:6443", admission).await
+    }
+
     /// A server over a store that is open, with its keys in `dir`, reached at an address.
     pub async fn start_over(store: Store, dir: TempDir, advertise: &str) -> Self {
+        Self::start_with(store, dir, advertise, Admission::default()).await
+    }
+
+    async fn start_with(store: Store, dir: TempDir, advertise: &str, admission: Admission) -> Self {
         pki::install_crypto_provider();
         let tokens = pki::TokenKeys::load_or_create(&dir.path().join("sa.key")).unwrap();
         let drain = CancellationToken::new();
@@ -82,6 +96,7 @@ impl Cluster {
             advertise: advertise.parse().unwrap(),
             dialer: Arc::new(Pipe(sender)),
             anonymous: false,
+            admission,
             drain: drain.clone(),
         })
         .await

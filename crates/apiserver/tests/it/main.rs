@@ -1,6 +1,7 @@
 //! The API server through the door that its clients use.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod admission;
 mod apply;
 mod discovery;
 mod harness;

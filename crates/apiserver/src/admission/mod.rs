@@ -1,0 +1,14 @@
+//! Admission that is set up for the whole cluster, one folder or file a plugin. What belongs to one
+//! kind alone is a hook.
+//!
+//! Invariant: a plugin decides from the request, the object, the cache and its configuration; it
+//! writes nothing by itself.
+
+pub mod pod_security;
+
+/// How the plugins are set up.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    /// Which pods namespaces accept that do not say so themselves.
+    pub pod_security: pod_security::PodSecurity,
+}

@@ -1,0 +1,173 @@
+//! PodSecurity: the pod security standards, by the labels of namespaces.
+//!
+//! Invariants: what a pod may do is decided by its spec, its namespace's labels and the
+//! configuration alone; pods are refused, what makes pods is only warned of; labels that cannot be
+//! read enforce `restricted`.
+
+mod baseline;
+mod checks;
+mod namespace;
+mod policy;
+mod restricted;
+#[cfg(test)]
+mod tests;
+
+use api::meta;
+use api::status::ApiError;
+use serde_json::Value;
+
+pub use policy::{Level, LevelVersion, Policy, PolicyError, Version};
+
+use crate::hooks::text;
+use crate::pipeline::Call;
+use checks::{Pod, Violations};
+
+/// The plugin's configuration, as upstream's `PodSecurityConfiguration`.
+#[derive(Debug, Clone, Default)]
+pub struct PodSecurity {
+    /// What holds where a namespace's labels say nothing.
+    pub defaults: Policy,
+    /// Users whose pods are not looked at.
+    pub exempt_users: Vec<String>,
+    /// Namespaces whose pods are not looked at.
+    pub exempt_namespaces: Vec<String>,
+    /// Runtime classes whose pods are not looked at.
+    pub exempt_runtime_classes: Vec<String>,
+}
+
+impl PodSecurity {
+    fn exempts_namespace(&self, name: &str) -> bool {
+        self.exempt_namespaces.iter().any(|exempt| exempt == name)
+    }
+
+    fn exempts_class_of(&self, spec: &Value) -> bool {
+        let class = text(spec, "/runtimeClassName");
+        self.exempt_runtime_classes
+            .iter()
+            .any(|exempt| exempt == class)
+    }
+}
+
+/// Admits a write.
+pub(crate) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    match (call.resource.group, call.resource.plural) {
+        ("", "namespaces") => namespace::admit(call, new, old),
+        ("", "pods") => pod(call, new, old),
+        _ => {
+            if let Some(template) = template(call) {
+                controller(call, new, template);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Where the pod template of a kind that makes pods is.
+fn template(call: &Call) -> Option<&'static str> {
+    match (call.resource.group, call.resource.plural) {
+        ("", "podtemplates") => Some("/template"),
+        ("", "replicationcontrollers")
+        | ("apps", "replicasets" | "deployments" | "daemonsets" | "statefulsets")
+        | ("batch", "jobs") => Some("/spec/template"),
+        ("batch", "cronjobs") => Some("/spec/jobTemplate/spec/template"),
+        _ => None,
+    }
+}
+
+/// Whether the request is not looked at, whatever it writes.
+fn exempt(call: &Call) -> bool {
+    let config = &call.state.admission.pod_security;
+    config.exempts_namespace(&call.namespace) || config.exempt_users.contains(&call.user.name)
+}
+
+/// What the call's namespace asks for.
+fn policy(call: &Call) -> Option<Policy> {
+    let namespace = call.state.core("namespaces").get("", &call.namespace)?;
+    let defaults = &call.state.admission.pod_security.defaults;
+    Some(Policy::of(namespace.labels.as_deref(), defaults).0)
+}
+
+fn pod(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    // Every other subresource may change the spec.
+    if matches!(call.subresource.as_str(), "binding" | "eviction" | "status")
+        || exempt(call)
+        || old.is_some_and(|old| !changes_images(new, old))
+    {
+        return Ok(());
+    }
+    let Some(policy) = policy(call) else {
+        let why = format!("failed to lookup namespace {:?}", call.namespace);
+        return Err(ApiError::internal(why));
+    };
+    let Some(pod) = Pod::of(new) else {
+        return Ok(());
+    };
+    if call.state.admission.pod_security.exempts_class_of(pod.spec) {
+        return Ok(());
+    }
+    let found = checks::evaluate(policy.enforce, &pod);
+    if let Some(found) = &found {
+        let why = format!(
+            "violates PodSecurity \"{}\": {}",
+            policy.enforce,
+            found.details()
+        );
+        return Err(ApiError::forbidden("", "pods", meta::name(new), why));
+    }
+    report(call, &policy, &pod, meta::name(new));
+    Ok(())
+}
+
+fn controller(call: &Call, new: &Value, template: &str) {
+    if !call.subresource.is_empty() || exempt(call) {
+        return;
+    }
+    let (Some(policy), Some(pod)) = (policy(call), new.pointer(template).and_then(Pod::of)) else {
+        return;
+    };
+    if !call.state.admission.pod_security.exempts_class_of(pod.spec) {
+        report(call, &policy, &pod, meta::name(new));
+    }
+}
+
+/// Says what would be refused under the levels that are only audited and warned of.
+fn report(call: &Call, policy: &Policy, pod: &Pod<'_>, name: &str) {
+    let words = |level: LevelVersion, found: &Violations| {
+        format!("would violate PodSecurity \"{level}\": {}", found.details())
+    };
+    if let Some(found) = checks::evaluate(policy.warn, pod) {
+        call.warn(words(policy.warn, &found));
+    }
+    // The server's own log takes what an audit annotation would say.
+    if let Some(found) = checks::evaluate(policy.audit, pod) {
+        tracing::info!(
+            user = call.user.name,
+            resource = call.resource.plural,
+            namespace = call.namespace,
+            name,
+            "{}",
+            words(policy.audit, &found)
+        );
+    }
+}
+
+/// Whether a change of a pod can matter: containers come or get other images.
+fn changes_images(new: &Value, old: &Value) -> bool {
+    fn list<'a>(pod: &'a Value, name: &str) -> &'a [Value] {
+        let list = pod.get("spec").and_then(|spec| spec.get(name));
+        list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+    let image = |container: &Value| text(container, "/image").to_owned();
+    let other = |name: &str| {
+        let (new, old) = (list(new, name), list(old, name));
+        new.len() != old.len() || new.iter().zip(old).any(|(n, o)| image(n) != image(o))
+    };
+    let ephemeral = list(new, "ephemeralContainers").iter().any(|container| {
+        let before = list(old, "ephemeralContainers");
+        let before = before
+            .iter()
+            .find(|b| b.get("name") == container.get("name"));
+        before.is_none_or(|before| image(before) != image(container))
+    });
+    other("containers") || other("initContainers") || ephemeral
+}
