@@ -7,7 +7,8 @@
 //! time to live ends, in milliseconds since 1970. `log.sum` is a checksum of its row: SQLite notices
 //! when its own structures are damaged, but not when a value is.
 //!
-//! Format 2 added `expires` and `sum`, which rows of format 1 do not have; a database of format 1 is brought forward when it is opened.
+//! Format 2 added `expires` and `sum`, which rows of format 1 do not have, and dropped an index of `log`
+//! by key; a database of format 1 is brought forward when it is opened.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -45,7 +46,6 @@ CREATE TABLE log (
   expires INTEGER,
   sum INTEGER
 );
-CREATE UNIQUE INDEX log_key ON log (key, revision);
 CREATE INDEX log_expires ON log (expires) WHERE expires IS NOT NULL;
 CREATE TABLE kv (key BLOB PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), compacted INTEGER NOT NULL);
@@ -60,6 +60,7 @@ const FROM_1: &str = "
 BEGIN IMMEDIATE;
 ALTER TABLE log ADD COLUMN expires INTEGER;
 ALTER TABLE log ADD COLUMN sum INTEGER;
+DROP INDEX log_key;
 CREATE INDEX log_expires ON log (expires) WHERE expires IS NOT NULL;
 PRAGMA user_version = 2;
 COMMIT;
