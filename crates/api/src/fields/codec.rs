@@ -100,7 +100,7 @@ fn write(set: &Set, member: bool) -> Value {
 
 fn write_element(element: &Element) -> String {
     match element {
-        Element::Field(name) => format!("f:{name}"),
+        Element::Field(name) => ["f:", name].concat(),
         Element::Value(value) => format!("v:{value}"),
         Element::Index(index) => format!("i:{index}"),
         Element::Key(keys) => {

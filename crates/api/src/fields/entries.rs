@@ -159,9 +159,9 @@ impl ManagedFields {
             return;
         }
         self.0.sort_by(|a, b| {
-            let key = |e: &Entry| (e.operation, e.time.clone(), e.manager.clone());
-            key(a)
-                .cmp(&key(b))
+            (a.operation.cmp(&b.operation))
+                .then_with(|| a.time.cmp(&b.time))
+                .then_with(|| a.manager.cmp(&b.manager))
                 .then_with(|| a.api_version.cmp(&b.api_version))
                 .then_with(|| a.subresource.cmp(&b.subresource))
         });
