@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 
 use super::update::{self, ATTEMPTS};
 use super::{Call, create, managed, meta as system, stages};
-use crate::auth::rbac::{Attributes, Decision};
 use crate::http::Body;
 
 /// The media type of an apply.
@@ -154,26 +153,7 @@ async fn create(
         );
         return Err(ApiError::conflict(call.resource, &call.name, &why));
     }
-    may_create(call)?;
+    create::may_create(call)?;
     meta::remove(&mut new, "resourceVersion");
     create::create_owned(call, new).await
-}
-
-/// An apply that makes an object needs the right to create it, too.
-fn may_create(call: &Call) -> Result<(), ApiError> {
-    let attributes = Attributes {
-        user: &call.user,
-        verb: "create",
-        group: call.resource.group,
-        version: call.resource.version,
-        resource: call.resource.plural,
-        subresource: "",
-        namespace: &call.namespace,
-        name: &call.name,
-        path: "",
-    };
-    match call.state.authorizer.authorize(&attributes) {
-        Decision::Allow(_) => Ok(()),
-        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
-    }
 }

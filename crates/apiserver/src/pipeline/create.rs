@@ -13,6 +13,7 @@ use store::Expect;
 use super::update::ATTEMPTS;
 use super::write::{self, Failed};
 use super::{Call, claims, managed, meta as system, stages};
+use crate::auth::rbac::{Attributes, Decision};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -95,6 +96,25 @@ async fn try_create(call: &Call, mut new: Value, name: &str) -> Result<Arc<Objec
         hook.release(call, &new, None);
     }
     written
+}
+
+/// A PUT or an apply that makes an object needs the right to create it, too.
+pub(crate) fn may_create(call: &Call) -> Result<(), ApiError> {
+    let attributes = Attributes {
+        user: &call.user,
+        verb: "create",
+        group: call.resource.group,
+        version: call.resource.version,
+        resource: call.resource.plural,
+        subresource: &call.subresource,
+        namespace: &call.namespace,
+        name: &call.name,
+        path: "",
+    };
+    match call.state.authorizer.authorize(&attributes) {
+        Decision::Allow(_) => Ok(()),
+        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+    }
 }
 
 /// Waits a moment for an object that something else is about to make (the account of a new

@@ -52,6 +52,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         && hooks::of(call.resource).create_on_update()
         && system::claimed_revision(&new)?.is_none()
     {
+        create::may_create(call)?;
         meta::remove(&mut new, "resourceVersion");
         let created = create::create(call, new).await?;
         return Ok(form.object(StatusCode::CREATED, &created));

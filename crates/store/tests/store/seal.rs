@@ -154,7 +154,7 @@ async fn flipped_bits_and_moved_values_do_not_open() {
     table.push(("cut".to_owned(), good[..20].to_vec()));
     for (name, value) in table {
         let database = rusqlite::Connection::open(place.path()).unwrap();
-        let update = "UPDATE log SET value = ?1 WHERE key = ?2";
+        let update = "UPDATE log SET value = ?1, sum = NULL WHERE key = ?2";
         database
             .execute(update, rusqlite::params![value, a.as_bytes()])
             .unwrap();

@@ -350,7 +350,7 @@ async fn a_store_makes_way_only_when_told_and_unused() {
     );
     // It goes on for longer than anybody expects before it is restored.
     store.close().await;
-    let bump = "INSERT INTO log VALUES (9000000000, x'2f66', 9000000000, 0, x'00', NULL);";
+    let bump = "INSERT INTO log VALUES (9000000000, x'2f66', 9000000000, 0, x'00', NULL, NULL);";
     let database = rusqlite::Connection::open(place.path()).unwrap();
     database.execute_batch(bump).unwrap();
     // It is left as after a crash: what was written last is in the WAL.
