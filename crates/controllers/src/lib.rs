@@ -19,6 +19,7 @@ mod owners;
 mod podgc;
 mod pods;
 mod replicaset;
+mod resourcequota;
 mod revisions;
 mod serviceaccount;
 mod statefulset;
@@ -54,6 +55,7 @@ pub async fn run(client: Client, informers: Informers, options: Options, drain: 
     tasks.spawn(job::run(context.clone()));
     let collections = Collections::new(&context);
     tasks.spawn(namespace::run(context.clone(), collections.clone()));
+    tasks.spawn(resourcequota::run(context.clone(), collections.clone()));
     tasks.spawn(garbage::run(context.clone(), collections));
     while let Some(ended) = tasks.join_next().await {
         if let Err(panic) = ended {

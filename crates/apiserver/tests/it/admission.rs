@@ -1,6 +1,7 @@
 //! Admission plugins.
 
 mod pod_security;
+mod quota;
 
 use crate::harness::Answer;
 

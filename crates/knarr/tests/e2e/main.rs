@@ -10,6 +10,7 @@ mod images;
 mod kubectl;
 mod own_client;
 mod pods;
+mod quotas;
 mod registries;
 mod servers;
 mod support;

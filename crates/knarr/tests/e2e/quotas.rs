@@ -1,0 +1,85 @@
+//! ResourceQuotas, from the creation to the end of what they count.
+
+use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota};
+use kube::api::{Api, DeleteParams, PostParams};
+use serde_json::{Value, json};
+use testkit::{Cluster, Options, eventually};
+
+use crate::support::{LIMIT, create, import_busybox, phase, pods, shell_pod, until};
+
+async fn used(quotas: &Api<ResourceQuota>, wanted: Value) -> Result<()> {
+    eventually("what is used", LIMIT, async || {
+        let status = quotas.get("q").await?.status;
+        let used = serde_json::to_value(status.and_then(|status| status.used))?;
+        ensure!(used == wanted, "{used} and not {wanted}");
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn quotas_follow_what_is_used() {
+    testkit::isolated(async || {
+        let cluster = Cluster::start(Options::default()).await?;
+        import_busybox(&cluster)?;
+        let pods = pods(&cluster).await?;
+        let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client().await?);
+        let quotas: Api<ResourceQuota> = Api::default_namespaced(cluster.client().await?);
+        let map = |name: &str| ConfigMap {
+            metadata: kube::api::ObjectMeta {
+                name: Some(name.to_owned()),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        // What is there before the quota counts as well; kube-root-ca.crt is the first.
+        eventually("the namespace's certificate", LIMIT, async || {
+            Ok(maps.get("kube-root-ca.crt").await?)
+        })
+        .await?;
+        maps.create(&PostParams::default(), &map("a")).await?;
+        let quota: ResourceQuota = serde_json::from_value(
+            json!({"metadata": {"name": "q"}, "spec": {"hard":
+            {"configmaps": "3", "pods": "1", "requests.cpu": "1", "count/deployments.apps": "1"}}}),
+        )?;
+        quotas.create(&PostParams::default(), &quota).await?;
+        let amounts = |maps: &str, pods: &str, cpu: &str| json!({"configmaps": maps, "pods": pods, "requests.cpu": cpu, "count/deployments.apps": "0"});
+        used(&quotas, amounts("2", "0", "0")).await?;
+        maps.create(&PostParams::default(), &map("b")).await?;
+        used(&quotas, amounts("3", "0", "0")).await?;
+        let refused = maps.create(&PostParams::default(), &map("c")).await;
+        let words = refused
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        ensure!(
+            words.contains("exceeded quota: q, requested: configmaps=1, used: configmaps=3, limited: configmaps=3"),
+            "{words}"
+        );
+        maps.delete("b", &DeleteParams::default()).await?;
+        used(&quotas, amounts("2", "0", "0")).await?;
+
+        // A pod counts until it has ended.
+        let pod = |name: &str, script: &str| {
+            let mut pod = shell_pod(name, script);
+            pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "100m"}});
+            pod
+        };
+        create(&pods, pod("short", "sleep 1")).await?;
+        let second = serde_json::from_value(pod("second", "true"))?;
+        ensure!(pods.create(&PostParams::default(), &second).await.is_err());
+        until(&pods, "short", "succeeds", |pod| phase(pod) == "Succeeded").await?;
+        used(&quotas, amounts("2", "0", "0")).await?;
+        create(&pods, pod("long", "sleep 1000")).await?;
+        used(&quotas, amounts("2", "1", "100m")).await?;
+        pods.delete("long", &DeleteParams::default()).await?;
+        used(&quotas, amounts("2", "0", "0")).await?;
+
+        // Other limits are counted at once.
+        let mut more = quotas.get("q").await?;
+        more.spec = serde_json::from_value(json!({"hard": {"secrets": "5", "configmaps": "9"}}))?;
+        quotas.replace("q", &PostParams::default(), &more).await?;
+        used(&quotas, json!({"secrets": "0", "configmaps": "2"})).await
+    });
+}
