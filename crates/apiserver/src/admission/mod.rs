@@ -6,6 +6,7 @@
 
 pub mod pod_security;
 pub mod quota;
+pub(crate) mod runtime_class;
 
 /// How the plugins are set up.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,6 @@
 //! Admission plugins.
 
+mod kinds;
 mod pod_security;
 mod quota;
 

@@ -14,3 +14,4 @@ mod quotas;
 mod registries;
 mod servers;
 mod support;
+mod volumes;
