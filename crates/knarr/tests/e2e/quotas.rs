@@ -1,8 +1,8 @@
 //! ResourceQuotas, from the creation to the end of what they count.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota};
-use kube::api::{Api, DeleteParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota, Secret};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use testkit::{Cluster, Options, eventually};
 
@@ -81,5 +81,48 @@ fn quotas_follow_what_is_used() {
         more.spec = serde_json::from_value(json!({"hard": {"secrets": "5", "configmaps": "9"}}))?;
         quotas.replace("q", &PostParams::default(), &more).await?;
         used(&quotas, json!({"secrets": "0", "configmaps": "2"})).await
+    });
+}
+
+/// Counts that run beside the writes neither miss nor invent anything: there are never more objects
+/// than granted, and in the end as many as are told.
+#[test]
+fn a_quota_holds_while_everything_changes() {
+    testkit::isolated(async || {
+        const MOST: usize = 20;
+        let cluster = Cluster::start(Options::default()).await?;
+        let client = cluster.client().await?;
+        let secrets: Api<Secret> = Api::default_namespaced(client.clone());
+        let quotas: Api<ResourceQuota> = Api::default_namespaced(client);
+        let quota: ResourceQuota = serde_json::from_value(
+            json!({"metadata": {"name": "q"}, "spec": {"hard": {"secrets": MOST.to_string()}}}),
+        )?;
+        quotas.create(&PostParams::default(), &quota).await?;
+        used(&quotas, json!({"secrets": "0"})).await?;
+        let writer = async |writer: usize| {
+            let (mut made, mut refused) = (0, 0);
+            for round in 0..60 {
+                let name = format!("s{writer}-{}", round % 5);
+                let secret = serde_json::from_value(json!({"metadata": {"name": name}}))?;
+                match secrets.create(&PostParams::default(), &secret).await {
+                    Ok(_) => made += 1,
+                    Err(kube::Error::Api(status)) if status.code == 403 => refused += 1,
+                    // There already; make room.
+                    Err(kube::Error::Api(status)) if status.code == 409 => {
+                        secrets.delete(&name, &DeleteParams::default()).await?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+                let there = secrets.list(&ListParams::default()).await?.items.len();
+                ensure!(there <= MOST, "{there} secrets of {MOST}");
+            }
+            Ok((made, refused))
+        };
+        let all = futures::future::try_join_all((0..8).map(writer)).await?;
+        let made: usize = all.iter().map(|(made, _)| made).sum();
+        let refused: usize = all.iter().map(|(_, refused)| refused).sum();
+        ensure!(made > MOST && refused > 0, "{made} made, {refused} refused");
+        let there = secrets.list(&ListParams::default()).await?.items.len();
+        used(&quotas, json!({"secrets": there.to_string()})).await
     });
 }
