@@ -8,6 +8,7 @@ pub mod convert;
 pub mod discovery;
 pub mod duration;
 pub mod facts;
+pub mod fields;
 pub mod meta;
 pub mod openapi;
 pub mod patch;

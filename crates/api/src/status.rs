@@ -389,6 +389,6 @@ fn insert_text(map: &mut Map<String, Value>, key: &str, text: &str) {
     }
 }
 
-fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     format!("{text:?}")
 }

@@ -10,6 +10,9 @@ use apiserver::admission::pod_security::PodSecurity;
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+use store::EtcdConfig;
+
+use crate::datastore::DatastoreFlags;
 
 use crate::duration;
 use crate::snapshot::schedule::Schedule;
@@ -41,7 +44,9 @@ pub(crate) enum LogFormat {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[command(after_help = "Examples:\n  sudo knarr up\n  \
     sudo knarr up --data-dir /srv/edge --listen 127.0.0.1:7443\n  \
-    sudo knarr up --config knarr.yaml --log json")]
+    sudo knarr up --config knarr.yaml --log json\n  \
+    sudo knarr up --datastore etcds://10.0.0.1,10.0.0.2,10.0.0.3 --datastore-cafile ca.pem \\\n      \
+    --datastore-certfile knarr.pem --datastore-keyfile knarr.key")]
 pub(crate) struct UpFlags {
     /// A YAML file with these options (dataDir, listen, nodeName, …).
     #[arg(long, env = "KNARR_CONFIG")]
@@ -73,6 +78,8 @@ pub(crate) struct UpFlags {
         env = "KNARR_CERTIFICATE_VALIDITY_PERIOD"
     )]
     certificate_validity_period: Option<String>,
+    #[command(flatten)]
+    datastore: DatastoreFlags,
     /// A mirror of a registry, REGISTRY=URL; may be given more than once.
     #[arg(long = "registry-mirror", value_name = "REGISTRY=URL")]
     registry_mirrors: Vec<String>,
@@ -109,6 +116,8 @@ pub(crate) struct Config {
     pub(crate) pod_cidr: Ipv4Net,
     pub(crate) service_cidr: Ipv4Net,
     pub(crate) certificate_validity_period: Duration,
+    /// The etcd that has the data, if it is not in the data directory.
+    pub(crate) etcd: Option<EtcdConfig>,
     /// Registry host and the URL asked instead.
     pub(crate) registry_mirrors: Vec<(String, String)>,
     pub(crate) insecure_registries: Vec<String>,
@@ -159,6 +168,7 @@ impl Config {
                 Some(text) => validity_period(&text)?,
                 None => pki::LEAF_LIFETIME,
             },
+            etcd: flags.datastore.or(file.datastore).etcd()?,
             registry_mirrors: mirrors
                 .iter()
                 .map(|mirror| {
@@ -311,6 +321,16 @@ mod tests {
         .unwrap();
         assert_eq!(config.node_name, "from-file");
         assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.etcd, None);
+    }
+
+    #[test]
+    fn the_datastore_may_stand_in_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "datastore:\n  url: etcd://a,b/edge\n").unwrap();
+        let config = flags(|flags| flags.config = Some(file.path().to_owned())).unwrap();
+        let etcd = config.etcd.unwrap();
+        assert_eq!((etcd.endpoints.len(), etcd.prefix.as_str()), (2, "/edge"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod config;
 mod control_plane;
 mod credentials;
 mod ctl;
+mod datastore;
 mod down;
 mod duration;
 mod hello;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use store::Store;
+use store::{EtcdConfig, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::instance::Instance;
@@ -31,13 +31,13 @@ pub(crate) fn exists(instance: &Instance) -> bool {
 }
 
 impl Storage {
-    /// Opens the store, or makes one, with its keys.
+    /// Opens the store, or makes one, with its keys: in an etcd if one is given.
     ///
     /// # Errors
     /// The store cannot be opened, or its keys are not those in the key file.
-    pub(crate) async fn open(instance: &Instance) -> Result<Storage> {
+    pub(crate) async fn open(instance: &Instance, etcd: Option<&EtcdConfig>) -> Result<Storage> {
         let keys = Keys::load(&instance.data_dir)?;
-        let store = open_store(instance, &keys).await?;
+        let store = open_store(instance, etcd, &keys).await?;
         match keys.take_up(&store).await {
             Ok(incomplete) => Ok(Storage {
                 store,
@@ -69,14 +69,21 @@ impl Storage {
 }
 
 /// Opens the store as it is: what is sealed with a key that is not here cannot be read.
-pub(crate) async fn open_store(instance: &Instance, keys: &Keys) -> Result<Store> {
-    let path = database(instance);
-    if let Some(folder) = path.parent() {
-        crate::instance::private_dir(folder)?;
-    }
+pub(crate) async fn open_store(
+    instance: &Instance,
+    etcd: Option<&EtcdConfig>,
+    keys: &Keys,
+) -> Result<Store> {
     let options = store::Options {
         seal: Some(keys.seal()),
         ..store::Options::default()
     };
+    if let Some(etcd) = etcd {
+        return Store::connect(etcd, options).await.context("the store");
+    }
+    let path = database(instance);
+    if let Some(folder) = path.parent() {
+        crate::instance::private_dir(folder)?;
+    }
     Store::open(&path, options).await.context("the store")
 }

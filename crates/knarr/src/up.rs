@@ -161,8 +161,8 @@ async fn start(
     let node_ip = config.node_ip.or_else(default_address);
     let network = open_network(config, instance, node_ip);
     let images = open_images(config, instance);
-    let store = Storage::open(instance);
-    let (network, images, storage) = tokio::try_join!(network, images, store)?;
+    let storage = Storage::open(instance, config.etcd.as_ref());
+    let (network, images, storage) = tokio::try_join!(network, images, storage)?;
     let store = storage.store.clone();
     progress.done("store, images and pod network open");
     let node_ip = node_ip.unwrap_or_else(|| network.gateway());
@@ -216,11 +216,19 @@ async fn start(
     }
     progress.done(&format!("API server on https://{}", config.listen));
 
-    let masters = client_as(&server, user("system:knarr", &["system:masters"]));
+    let masters = client_as(
+        &server,
+        user("system:knarr", &["system:masters"]),
+        "kube-controller-manager",
+    );
     let informers = Informers::new(masters.clone(), drain.clone());
     let identity = format!("{}_{}", config.node_name, instance.name);
     ControlPlane {
-        scheduler: client_as(&server, user("system:kube-scheduler", &[])),
+        scheduler: client_as(
+            &server,
+            user("system:kube-scheduler", &[]),
+            "kube-scheduler",
+        ),
         masters: masters.clone(),
         informers: informers.clone(),
         // A store of our own leaves nobody to compete with.
@@ -319,7 +327,7 @@ async fn start_node(
         &format!("system:node:{}", config.node_name),
         &["system:nodes"],
     );
-    let client = client_as(server, identity);
+    let client = client_as(server, identity, "kubelet");
     let exe = std::env::current_exe().context("the path of this binary")?;
     Node::start(node::Config {
         node_name: config.node_name.clone(),

@@ -11,6 +11,8 @@ use apiserver::{ApiServer, NodeDialer, Stream, User};
 use client::Client;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use http_body_util::BodyExt as _;
 use net::PodNet;
 use node::{DnsConfig, KubeletService, NetworkError, PodNetwork, PodRef};
@@ -18,8 +20,9 @@ use node::{DnsConfig, KubeletService, NetworkError, PodNetwork, PodRef};
 /// Bytes that wait in the pipe between the API server and the node.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// A client of the server in this process, as this user. No TLS, no sockets; the same pipeline.
-pub(crate) fn client_as(server: &Arc<ApiServer>, user: User) -> Client {
+/// A client of the server in this process, as this user and under the name of this program, whose
+/// fields its writes are. No TLS, no sockets; the same pipeline.
+pub(crate) fn client_as(server: &Arc<ApiServer>, user: User, program: &'static str) -> Client {
     let server = server.clone();
     client::in_process(tower::service_fn(
         move |request: http::Request<kube::client::Body>| {
@@ -28,6 +31,8 @@ pub(crate) fn client_as(server: &Arc<ApiServer>, user: User) -> Client {
             async move {
                 let (mut parts, body) = request.into_parts();
                 parts.extensions.insert(user);
+                let agent = parts.headers.entry(USER_AGENT);
+                agent.or_insert(HeaderValue::from_static(program));
                 let body = body.map_err(Into::into).boxed_unsync();
                 let answer = server.handle(http::Request::from_parts(parts, body)).await;
                 Ok::<_, std::convert::Infallible>(answer)

@@ -83,7 +83,7 @@ pub enum StoreError {
     },
     /// The file is damaged.
     #[error(
-        "the database {} is damaged ({detail}); restore it from a backup, or move it and its -wal and -shm files away to start with an empty one",
+        "the database {} is damaged ({detail}); run `knarr snapshot restore`, or move it and its -wal and -shm files away to start with an empty one",
         path.display()
     )]
     Corrupt {
@@ -92,11 +92,20 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
-    /// What was there was making way for a snapshot when that was cut short.
-    #[error("a restore into {place} was cut short; run `knarr snapshot restore` again")]
-    Restoring {
-        /// The database file, or the prefix in etcd.
-        place: String,
+    /// Commits that had been acknowledged are missing from the database.
+    #[error(
+        "the database {} ends at revision {found}, but {committed} had been acknowledged: its -wal file was damaged, cut short or removed, or an older copy was put in its place; run `knarr snapshot restore`, or remove {} to go on without what is lost",
+        path.display(), lock.display()
+    )]
+    LostTail {
+        /// The database file.
+        path: PathBuf,
+        /// Its newest revision.
+        found: Revision,
+        /// The newest one that had been acknowledged, as far as was noted.
+        committed: Revision,
+        /// Where that was noted.
+        lock: PathBuf,
     },
     /// The file is a database, but not one of ours.
     #[error("{} is a database of another program (application id {found:#010x}); choose another path", path.display())]
@@ -192,6 +201,12 @@ pub enum StoreError {
     RequestTooLarge {
         /// What etcd said.
         source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A restore has not come to its end.
+    #[error("a restore of {place} was cut short; run `knarr snapshot restore` again")]
+    Restoring {
+        /// The database, or the prefix in etcd.
+        place: String,
     },
     /// etcd refused for a reason that is not ours to know.
     #[error("{action} in etcd at {endpoints}")]

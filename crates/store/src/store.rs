@@ -14,9 +14,8 @@ use crate::{
 
 /// The longest key, in bytes.
 const KEY_LIMIT_BYTES: usize = 2048;
-/// The most writes of one transaction: etcd's default is 128 operations, and a put over a value is a
-/// transaction in the transaction, which counts as one more (`checkTxnRequest`).
-const TRANSACTION_LIMIT: usize = 127;
+/// The most writes of one transaction: what etcd takes unless told otherwise (`--max-txn-ops`).
+const TRANSACTION_LIMIT: usize = 128;
 
 /// A revisioned key-value store. Clones share it.
 ///

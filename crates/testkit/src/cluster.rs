@@ -1,9 +1,10 @@
 //! A `knarr up` in a temporary directory.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -11,16 +12,16 @@ use k8s_openapi::api::core::v1::Node;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 
+use crate::Machine;
 use crate::run::{Run, eventually};
 
 /// How a cluster is started.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// More flags of `knarr up`.
     pub flags: Vec<String>,
-    /// 0 for the first server of a test; others have a node name, a port and a pod network of their
-    /// own.
-    pub number: u8,
+    /// Where it runs, if not beside the test; with a node name and a pod network of its own.
+    pub machine: Option<Arc<Machine>>,
 }
 
 /// A running cluster; ended and removed from the host when dropped.
@@ -121,13 +122,15 @@ impl Cluster {
             .create(true)
             .append(true)
             .open(self.log_path())?;
-        let child = Command::new(Self::binary()?)
+        let child = self
+            .run(&Self::binary()?)
+            .into_command()
             .arg("up")
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(["--listen", &self.address().to_string()])
             .args(["--node-name", &self.node_name()])
-            .args(["--pod-cidr", &format!("10.42.{}.0/24", self.options.number)])
+            .args(["--pod-cidr", &format!("10.42.{}.0/24", self.number())])
             .args(&self.options.flags)
             .args(flags)
             .stdin(Stdio::null())
@@ -142,13 +145,29 @@ impl Cluster {
     /// Where the API listens; every test has a network namespace of its own.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([0, 0, 0, 0], 6443 + u16::from(self.options.number)))
+        let ip = match &self.options.machine {
+            Some(machine) => machine.address(),
+            None => Ipv4Addr::UNSPECIFIED,
+        };
+        SocketAddr::from((ip, 6443))
+    }
+
+    /// A call of a program where the cluster runs.
+    fn run(&self, program: &Path) -> Run {
+        match &self.options.machine {
+            Some(machine) => machine.run(program),
+            None => Run::new(program),
+        }
+    }
+
+    fn number(&self) -> u8 {
+        self.options.machine.is_some().into()
     }
 
     /// The node's name.
     #[must_use]
     pub fn node_name(&self) -> String {
-        format!("node-{}", self.options.number + 1)
+        format!("node-{}", self.number() + 1)
     }
 
     /// The data directory.
@@ -260,7 +279,7 @@ impl Drop for Cluster {
             let _gone = child.wait();
         }
         let down = Self::binary().and_then(|binary| {
-            Run::new(binary)
+            self.run(&binary)
                 .args(["down", "--delete-data", "--data-dir"])
                 .args([self.data_dir()])
                 .ok()

@@ -1,6 +1,6 @@
 //! Debian's etcd on loopback, one member.
 
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -24,12 +24,13 @@ impl Etcd {
     pub async fn start(dir: &Path, port: u16) -> Result<Self> {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let (client, peer) = (url(port), url(port + 1));
+        let everywhere = format!("http://0.0.0.0:{port}");
         let log = std::fs::File::create(dir.join("etcd.log"))?;
         let child = Command::new("etcd")
             .arg("--data-dir")
             .arg(dir.join("etcd"))
             .args(["--name", "one", "--unsafe-no-fsync"])
-            .args(["--listen-client-urls", &client])
+            .args(["--listen-client-urls", &everywhere])
             .args(["--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer])
             .args(["--initial-advertise-peer-urls", &peer])
@@ -47,10 +48,10 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// What `knarr up --datastore` is told.
+    /// What `knarr up --datastore` is told where the test is reached at `home`.
     #[must_use]
-    pub fn datastore(&self) -> String {
-        format!("etcd://127.0.0.1:{}", self.port)
+    pub fn datastore(&self, home: Ipv4Addr) -> String {
+        format!("etcd://{home}:{}", self.port)
     }
 }
 

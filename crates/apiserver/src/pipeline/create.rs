@@ -12,7 +12,7 @@ use store::Expect;
 
 use super::update::ATTEMPTS;
 use super::write::{self, Failed};
-use super::{Call, claims, meta as system, stages};
+use super::{Call, claims, managed, meta as system, stages};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -26,6 +26,7 @@ const ARRIVAL_LIMIT: Duration = Duration::from_millis(1500);
 /// Serves the request.
 pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let form = call.form()?;
+    managed::check_options(call, "CreateOptions", false)?;
     let object = stages::decode_object(call, body)?;
     let object = create(call, object).await?;
     Ok(form.object(StatusCode::CREATED, &object))
@@ -33,6 +34,12 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
 
 /// Creates a decoded object (in its stored version).
 pub(crate) async fn create(call: &Call, mut object: Value) -> Result<Arc<Object>, ApiError> {
+    managed::keep(call, None, &mut object);
+    create_owned(call, object).await
+}
+
+/// As [`create`], for an object whose managed fields say already who owns what.
+pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<Object>, ApiError> {
     place(call, &mut object)?;
     let prefix = meta::generate_name(&object).to_owned();
     let generate = meta::name(&object).is_empty() && !prefix.is_empty();

@@ -5,6 +5,7 @@
 //! Invariant: nothing here knows a kind; kinds are `crate::hooks`, bodies that are no objects of
 //! the resource are `crate::subresource`.
 
+pub(crate) mod apply;
 pub(crate) mod claims;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -12,6 +13,7 @@ pub(crate) mod delete_collection;
 pub(crate) mod form;
 pub(crate) mod get;
 pub(crate) mod list;
+pub(crate) mod managed;
 pub(crate) mod meta;
 pub(crate) mod patch;
 pub(crate) mod stages;
@@ -76,7 +78,10 @@ impl Call {
             name: name.to_owned(),
             subresource: String::new(),
             query: Query::default(),
-            headers: HeaderMap::new(),
+            headers: HeaderMap::from_iter([(
+                header::USER_AGENT,
+                HeaderValue::from_static("kube-apiserver"),
+            )]),
             dry_run: false,
             warnings: Mutex::default(),
         }

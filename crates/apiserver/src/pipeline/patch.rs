@@ -1,4 +1,4 @@
-//! PATCH: JSON patch, merge patch, strategic merge patch. Tried again by the server when the
+//! PATCH: JSON patch, merge patch, strategic merge patch (apply is a neighbour). Tried again by the server when the
 //! object changed meanwhile and the patch names no revision.
 
 use api::patch::PatchError;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Call, stages, update};
+use super::{Call, apply, managed, stages, update};
 use crate::http::Body;
 use crate::negotiate::{Syntax, media_type};
 
@@ -28,6 +28,7 @@ const ACCEPTED: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    apply::YAML,
 ];
 
 impl Patch {
@@ -45,14 +46,6 @@ impl Patch {
             "application/json-patch+json" => Ok(Self::Json(body.clone())),
             "application/merge-patch+json" => Ok(Self::Merge(value()?)),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic(value()?)),
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                let mut error = ApiError::unsupported_media_type(ACCEPTED);
-                error.message = format!(
-                    "server-side apply is not supported by this server yet; accepted media types include: {}",
-                    ACCEPTED.join(", ")
-                );
-                Err(error)
-            }
             _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
         }
     }
@@ -86,8 +79,13 @@ pub(crate) fn refusal(error: &PatchError) -> ApiError {
 
 /// Serves the request.
 pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let media = media_type(&call.headers);
+    if media == apply::YAML {
+        return apply::serve(call, body).await;
+    }
     let form = call.form()?;
-    let patch = Patch::parse(&media_type(&call.headers), body)?;
+    managed::check_options(call, "PatchOptions", false)?;
+    let patch = Patch::parse(&media, body)?;
     let (resource, storage) = (call.resource, call.resource.storage());
     let object = update::change(call, |old| {
         let mut new = old.clone();
@@ -99,6 +97,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
             .map_err(|error| refusal(&error))?;
         checked(call, &mut new, &patch)?;
         stages::to_storage(resource, &mut new);
+        managed::keep(call, Some(old), &mut new);
         Ok(new)
     })
     .await?;

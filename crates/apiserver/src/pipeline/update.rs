@@ -13,7 +13,7 @@ use serde_json::Value;
 use store::{Entry, Expect};
 
 use super::write::{self, Failed};
-use super::{Call, claims, create, meta as system, stages};
+use super::{Call, claims, create, managed, meta as system, stages};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -25,6 +25,7 @@ pub(crate) const ATTEMPTS: usize = 12;
 /// Serves the request.
 pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let form = call.form()?;
+    managed::check_options(call, "UpdateOptions", false)?;
     let mut new = stages::decode_object(call, body)?;
     let name = meta::name(&new);
     if name.is_empty() {
@@ -55,7 +56,12 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         let created = create::create(call, new).await?;
         return Ok(form.object(StatusCode::CREATED, &created));
     }
-    let object = change(call, |_| Ok(new.clone())).await?;
+    let replaced = |old: &Value| {
+        let mut new = new.clone();
+        managed::keep(call, Some(old), &mut new);
+        Ok(new)
+    };
+    let object = change(call, replaced).await?;
     Ok(form.object(StatusCode::OK, &object))
 }
 
@@ -112,6 +118,7 @@ async fn attempt(
     stages::mutate(call, &mut new, Some(old))?;
     system::on_update(storage_form, &call.subresource, &mut new, old);
     hook.prepare_update(call, &mut new, old)?;
+    api::fields::keep_times(&mut new, old);
     if system::unchanged(&new, old) {
         return Ok(object.clone());
     }

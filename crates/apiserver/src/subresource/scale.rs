@@ -1,5 +1,6 @@
 //! `scale`: the replicas of a workload as `autoscaling/v1` Scale.
 
+use api::fields::{self, Target};
 use api::selector::LabelSelector;
 use api::status::ApiError;
 use api::validate::FieldError;
@@ -12,7 +13,7 @@ use crate::hooks::spec_mut;
 use crate::http::Body;
 use crate::negotiate::media_type;
 use crate::pipeline::patch::{Patch, refusal};
-use crate::pipeline::{Call, meta as system, stages, update};
+use crate::pipeline::{Call, apply, managed, meta as system, stages, update};
 
 const VERSION: &str = "autoscaling/v1";
 
@@ -26,6 +27,7 @@ pub(super) async fn serve(
     let object = match verb {
         "get" => update::current(call, None)?,
         "update" => {
+            managed::check_options(call, "UpdateOptions", false)?;
             let scale = stages::decode(call, body, VERSION, "Scale", ty)?;
             if meta::name(&scale) != call.name {
                 return Err(ApiError::bad_request(format!(
@@ -34,10 +36,15 @@ pub(super) async fn serve(
                     call.name
                 )));
             }
-            update::change(call, |old| rescaled(call, old, &scale)).await?
+            update::change(call, |old| written(call, old, scale.clone())).await?
         }
         "patch" => {
-            let patch = Patch::parse(&media_type(&call.headers), body)?;
+            let media = media_type(&call.headers);
+            if media == apply::YAML {
+                return apply_to(call, body).await;
+            }
+            managed::check_options(call, "PatchOptions", false)?;
+            let patch = Patch::parse(&media, body)?;
             update::change(call, |old| {
                 let mut scale = of(old);
                 patch
@@ -45,13 +52,41 @@ pub(super) async fn serve(
                     .map_err(|error| refusal(&error))?;
                 schema::decode_type(ty, &mut scale)
                     .map_err(|error| ApiError::bad_request(error.to_string()))?;
-                rescaled(call, old, &scale)
+                written(call, old, scale)
             })
             .await?
         }
         _ => return Err(ApiError::method_not_allowed()),
     };
     Ok(call.answer(StatusCode::OK, &of(&object.value())))
+}
+
+/// Serves server-side apply: who applies the replicas owns those of the workload.
+async fn apply_to(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
+    let target = Target::scale().ok_or_else(ApiError::no_such_path)?;
+    let config = apply::parse(call, body)?;
+    let object = update::change(call, |old| {
+        let scale = apply::merged(call, &target, Some(&managed_scale(old)), &config)?;
+        rescaled(call, old, &scale)
+    })
+    .await?;
+    Ok(call.answer(StatusCode::OK, &of(&object.value())))
+}
+
+/// The scale of a workload, with who owns it.
+fn managed_scale(workload: &Value) -> Value {
+    let mut scale = of(workload);
+    managed::to_scale(workload, &mut scale);
+    scale
+}
+
+/// The workload after a write of its scale that is no apply.
+fn written(call: &Call, workload: &Value, mut scale: Value) -> Result<Value, ApiError> {
+    let target = Target::scale().ok_or_else(ApiError::no_such_path)?;
+    let before = managed_scale(workload);
+    let (manager, now) = (managed::manager(call), system::now());
+    fields::update(&target, Some(&before), &mut scale, &manager, &now);
+    rescaled(call, workload, &scale)
 }
 
 /// The scale of a workload.
@@ -124,6 +159,7 @@ fn rescaled(call: &Call, workload: &Value, scale: &Value) -> Result<Value, ApiEr
     if let Some(spec) = spec_mut(&mut new) {
         spec.insert("replicas".to_owned(), replicas.into());
     }
+    managed::from_scale(call, scale, &mut new);
     meta::remove(&mut new, "resourceVersion");
     if let Some(revision) = system::claimed_revision(scale)? {
         meta::set(&mut new, "resourceVersion", revision.to_string());

@@ -52,7 +52,13 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()
     });
     let mut number = 0;
     for sample in 1..=SAMPLES {
-        update(&store, &mut revisions, &mut number, updates / SAMPLES).await?;
+        let mut left = updates / SAMPLES;
+        while left > 0 {
+            // A key comes again only when its last write has been answered.
+            let part = left.min(KEYS);
+            update(&store, &mut revisions, &mut number, part).await?;
+            left -= part;
+        }
         let sizes = [
             size_mib(&path),
             size_mib(&folder.path().join("soak.db-wal")),
@@ -79,7 +85,7 @@ pub(crate) async fn measure(options: &Options, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// Writes keys in turn, always some at the same time, each once in a turn.
+/// Writes so many keys, each once, always some at the same time.
 async fn update(
     store: &Store,
     revisions: &mut [u64],
@@ -99,8 +105,6 @@ async fn update(
         );
         async move { Ok::<_, store::StoreError>((key, store.write(write).await?)) }
     });
-    // A key comes again only after all others, long after its write was answered.
-    let writes: Vec<_> = writes.collect();
     let mut answers = futures::stream::iter(writes).buffer_unordered(CLIENTS);
     let mut new = Vec::with_capacity(count);
     while let Some(answer) = answers.next().await {

@@ -1,24 +1,24 @@
 //! `knarr apply -f`: create what is missing, change what differs, keep what others set.
 //!
-//! A three-way merge as kubectl's client-side apply does it: what the last applied manifest
-//! had and this one lacks goes; what this one has is set; all else stays. The last applied
-//! manifest is kept in kubectl's own annotation, so the two may be used in turn.
+//! Server-side apply under kubectl's name, so that the two may be used in turn: what this manager
+//! had said and says no more goes; what it says is set; all else stays, and what somebody else has
+//! set otherwise is told as a conflict.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
-use http::Request;
-use serde_json::{Map, Value, json};
+use http::{Request, header};
+use serde_json::Value;
 
 use super::Target;
 use super::connect::{Connection, connect};
 use super::get::words;
 use super::resource::{Named, Resources};
 
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Somebody else may write between our read and our write.
-const TRIES: usize = 5;
+/// Who we are as a manager of fields. What kubectl (or an older knarr) applied on the client's side
+/// is no conflict for this one.
+const MANAGER: &str = "kubectl";
 /// Larger files are no manifests.
 const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
@@ -31,6 +31,9 @@ pub(crate) struct Apply {
     /// Files or folders with manifests (YAML or JSON), or - for standard input.
     #[arg(short, long, required = true)]
     filename: Vec<PathBuf>,
+    /// Take fields over from those who have set them otherwise.
+    #[arg(long)]
+    force_conflicts: bool,
 }
 
 impl Apply {
@@ -47,13 +50,18 @@ impl Apply {
             connection.namespace = manifest["metadata"]["namespace"]
                 .as_str()
                 .map_or_else(|| default_namespace.clone(), str::to_owned);
-            apply(&connection, &resources, manifest).await?;
+            apply(&connection, &resources, &manifest, self.force_conflicts).await?;
         }
         Ok(())
     }
 }
 
-async fn apply(connection: &Connection, resources: &Resources, manifest: Value) -> Result<()> {
+async fn apply(
+    connection: &Connection,
+    resources: &Resources,
+    manifest: &Value,
+    force: bool,
+) -> Result<()> {
     let text = |value: &Value, what: &str| {
         value
             .as_str()
@@ -66,119 +74,52 @@ async fn apply(connection: &Connection, resources: &Resources, manifest: Value) 
     let resource = resources.by_kind(&api_version, &kind)?.clone();
     let said = resource.qualified(&name);
     let named = Named {
-        resource: resource.clone(),
+        resource,
         name: Some(name),
     };
     let path = named.path(connection, false);
-    let desired = with_last_applied(manifest.clone())?;
-
-    for _ in 0..TRIES {
-        let live = match connection
-            .client
-            .request::<Value>(Request::get(&path).body(Vec::new())?)
-            .await
-        {
-            Ok(live) => live,
-            Err(kube::Error::Api(status)) if status.code == 404 => {
-                let collection = resource.path(Some(&connection.namespace));
-                send(connection, Request::post(collection), &desired)
-                    .await
-                    .map_err(words)?;
-                println!("{said} created");
-                return Ok(());
-            }
-            Err(error) => return Err(words(error)),
-        };
-        let last: Value = live["metadata"]["annotations"][LAST_APPLIED]
-            .as_str()
-            .and_then(|text| serde_json::from_str(text).ok())
-            .unwrap_or(Value::Null);
-        let merged = merge(&last, &desired, &live);
-        if merged == live {
-            println!("{said} unchanged");
-            return Ok(());
-        }
-        match send(connection, Request::put(&path), &merged).await {
-            Ok(_) => {
-                println!("{said} configured");
-                return Ok(());
-            }
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(words(error)),
-        }
+    let client = &connection.client;
+    let before = match client
+        .request::<Value>(Request::get(&path).body(Vec::new())?)
+        .await
+    {
+        Ok(live) => Some(wish(live)),
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        Err(error) => return Err(words(error)),
+    };
+    let request = Request::patch(format!("{path}?fieldManager={MANAGER}&force={force}"))
+        .header(header::CONTENT_TYPE, "application/apply-patch+yaml")
+        .body(serde_json::to_vec(manifest)?)?;
+    let after = client.request::<Value>(request).await.map_err(refused)?;
+    match before {
+        None => println!("{said} created"),
+        Some(before) if before == wish(after) => println!("{said} unchanged"),
+        Some(_) => println!("{said} configured"),
     }
-    bail!("{said}: somebody else changes it all the time; try again")
+    Ok(())
 }
 
-async fn send(
-    connection: &Connection,
-    request: http::request::Builder,
-    body: &Value,
-) -> Result<Value, kube::Error> {
-    let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
-    let request = request
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(bytes)
-        .map_err(kube::Error::HttpError)?;
-    connection.client.request(request).await
-}
-
-fn with_last_applied(manifest: Value) -> Result<Value> {
-    let mut desired = manifest.clone();
-    let metadata = desired["metadata"]
-        .as_object_mut()
-        .context("a manifest's metadata is an object")?;
-    let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
-    if annotations.is_null() {
-        *annotations = json!({});
+/// What of an object is wished, not observed.
+fn wish(mut object: Value) -> Value {
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
     }
-    annotations
-        .as_object_mut()
-        .context("a manifest's annotations are an object")?
-        .insert(
-            LAST_APPLIED.to_owned(),
-            Value::String(format!("{manifest}\n")),
-        );
-    Ok(desired)
+    for field in ["resourceVersion", "generation", "managedFields"] {
+        api::meta::remove(&mut object, field);
+    }
+    object
 }
 
-/// The three-way merge. Lists of named things merge by name, other lists are replaced.
-fn merge(last: &Value, desired: &Value, live: &Value) -> Value {
-    match (desired, live) {
-        (Value::Object(desired), Value::Object(live)) => {
-            let mut merged: Map<String, Value> = live.clone();
-            for key in last.as_object().into_iter().flat_map(Map::keys) {
-                if !desired.contains_key(key) {
-                    merged.remove(key);
-                }
-            }
-            for (key, value) in desired {
-                let live = live.get(key).unwrap_or(&Value::Null);
-                merged.insert(key.clone(), merge(&last[key], value, live));
-            }
-            Value::Object(merged)
-        }
-        (Value::Array(desired), Value::Array(live)) => {
-            let of_name = |list: &[Value], name: &str| {
-                list.iter()
-                    .find(|item| item["name"] == name)
-                    .cloned()
-                    .unwrap_or(Value::Null)
-            };
-            let last = last.as_array().map(Vec::as_slice).unwrap_or_default();
-            desired
-                .iter()
-                .map(|item| match item["name"].as_str() {
-                    Some(name) => merge(&of_name(last, name), item, &of_name(live, name)),
-                    None if desired.len() == live.len() && desired.len() == 1 => {
-                        merge(last.first().unwrap_or(&Value::Null), item, &live[0])
-                    }
-                    None => item.clone(),
-                })
-                .collect()
-        }
-        (Value::Null, live) if last.is_null() => live.clone(),
-        (desired, _) => desired.clone(),
+fn refused(error: kube::Error) -> anyhow::Error {
+    let conflict = matches!(&error, kube::Error::Api(status)
+        if status.code == 409 && status.message.starts_with("Apply failed"));
+    let error = words(error);
+    if conflict {
+        anyhow!(
+            "{error}\nLeave these fields out of the manifest, or take them over with --force-conflicts."
+        )
+    } else {
+        error
     }
 }
 
@@ -242,28 +183,4 @@ fn read(path: &Path) -> Result<String> {
 
 fn parse(text: &str, name: &str) -> Result<Vec<Value>> {
     api::yaml::parse_documents(text).map_err(|error| anyhow!("error parsing {name}: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::merge;
-
-    #[test]
-    fn three_ways_meet() {
-        let last =
-            json!({"spec": {"a": 1, "gone": 2, "list": [{"name": "x", "env": 1, "old": 1}]}});
-        let desired =
-            json!({"spec": {"a": 3, "list": [{"name": "x", "env": 2}], "ports": [{"port": 80}]}});
-        let live = json!({"spec": {"a": 1, "gone": 2, "other": 9,
-            "list": [{"name": "x", "env": 1, "old": 1, "defaulted": true}, {"name": "y"}],
-            "ports": [{"port": 80, "nodePort": 30000}]}});
-        assert_eq!(
-            merge(&last, &desired, &live),
-            json!({"spec": {"a": 3, "other": 9,
-                "list": [{"name": "x", "env": 2, "defaulted": true}],
-                "ports": [{"port": 80, "nodePort": 30000}]}})
-        );
-    }
 }

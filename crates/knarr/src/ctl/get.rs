@@ -218,6 +218,9 @@ pub(super) fn escape(text: &str) -> String {
 /// The server's own words, as kubectl prints them.
 pub(super) fn words(error: kube::Error) -> anyhow::Error {
     match error {
+        kube::Error::Api(status) if status.reason.is_empty() => {
+            anyhow::anyhow!("Error from server: {}", status.message)
+        }
         kube::Error::Api(status) => {
             anyhow::anyhow!("Error from server ({}): {}", status.reason, status.message)
         }

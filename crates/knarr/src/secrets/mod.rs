@@ -16,6 +16,7 @@ pub(crate) use self::key_file::{KeyFile, path as key_path, shown};
 pub(crate) use self::keys::Keys;
 use self::keys::Status;
 use crate::config::DEFAULT_DATA_DIR;
+use crate::datastore::DatastoreFlags;
 use crate::instance::Instance;
 use crate::snapshot::folder;
 use crate::socket::{self, Said, Say};
@@ -57,6 +58,8 @@ pub(crate) struct Place {
     /// The cluster's data directory.
     #[arg(long, env = "KNARR_DATA_DIR", default_value = DEFAULT_DATA_DIR)]
     data_dir: PathBuf,
+    #[command(flatten)]
+    datastore: DatastoreFlags,
 }
 
 /// What can be done with the keys, as a value: done here, or sent to the process that has the store.
@@ -93,10 +96,11 @@ impl Command {
             socket::send(&socket::path(&instance.run_dir), &work, &say).await?;
             return Ok(ExitCode::SUCCESS);
         }
-        if !storage::exists(&instance) {
+        let etcd = place.datastore.etcd()?;
+        if etcd.is_none() && !storage::exists(&instance) {
             bail!("there is no cluster in {}", instance.data_dir.display());
         }
-        let storage = Storage::open(&instance).await?;
+        let storage = Storage::open(&instance, etcd.as_ref()).await?;
         let outcome = work.run(&storage, &say).await;
         storage.store.close().await;
         outcome.map(|()| ExitCode::SUCCESS)

@@ -13,10 +13,11 @@ use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{RestoreOptions, Restored, Snapshot, SnapshotError, Step, Store};
+use store::{EtcdConfig, RestoreOptions, Restored, Snapshot, SnapshotError, Step, Store};
 
 use self::folder::Found;
 use crate::config::DEFAULT_DATA_DIR;
+use crate::datastore::DatastoreFlags;
 use crate::instance::Instance;
 use crate::secrets::{self, KeyFile, Keys};
 use crate::socket::{self, Said, Say};
@@ -31,7 +32,8 @@ use crate::storage;
                   knarr snapshot save /backup/a.knarrsnap\n  \
                   knarr snapshot list\n  \
                   knarr snapshot verify /backup/a.knarrsnap\n  \
-                  knarr snapshot restore /backup/a.knarrsnap --replace"
+                  knarr snapshot restore /backup/a.knarrsnap --replace\n  \
+                  knarr snapshot restore a.knarrsnap --datastore etcd://10.0.0.1   from a file to an etcd"
 )]
 pub(crate) enum Command {
     /// Save the cluster's state to a file, whether it runs or not.
@@ -43,6 +45,8 @@ pub(crate) enum Command {
         dir: Option<PathBuf>,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        datastore: DatastoreFlags,
     },
     /// Make the cluster's state that of a snapshot; the cluster must not run.
     Restore {
@@ -56,6 +60,8 @@ pub(crate) enum Command {
         drop_unreadable: bool,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        datastore: DatastoreFlags,
     },
     /// List snapshots.
     #[command(visible_alias = "ls")]
@@ -97,20 +103,34 @@ impl Command {
     /// What each of them says.
     pub(crate) async fn run(self) -> Result<ExitCode> {
         match self {
-            Command::Save { file, dir, place } => save(file, dir, &place).await?,
+            Command::Save {
+                file,
+                dir,
+                place,
+                datastore,
+            } => save(file, dir, &place, &datastore).await?,
             Command::Restore {
                 file,
                 replace,
                 drop_unreadable,
                 place,
+                datastore,
             } => {
-                let instance = Instance::create(&place.data_dir)?;
+                let etcd = datastore.etcd()?;
+                if replace && etcd.is_some() {
+                    bail!(
+                        "--replace is for a database in the data directory; what is in an etcd stays: \
+                         restore under another prefix, --datastore etcd://…/PREFIX"
+                    );
+                }
+                crate::instance::private_dir(&place.data_dir)?;
+                let instance = Instance::of(&place.data_dir)?;
                 let options = RestoreOptions {
                     replace,
                     keys: None,
                     drop_unreadable,
                 };
-                blocking(move || restore(&instance, &file, options)).await?;
+                blocking(move || restore(&instance, etcd.as_ref(), &file, options)).await?;
             }
             Command::List { dir, place } => {
                 let dir = dir.unwrap_or_else(|| folder::default(&place.data_dir));
@@ -156,10 +176,16 @@ impl Work {
     }
 }
 
-async fn save(file: Option<PathBuf>, dir: Option<PathBuf>, place: &Place) -> Result<()> {
+async fn save(
+    file: Option<PathBuf>,
+    dir: Option<PathBuf>,
+    place: &Place,
+    datastore: &DatastoreFlags,
+) -> Result<()> {
     let instance = Instance::of(&place.data_dir)?;
     let running = instance.holder().is_some();
-    if !running && !storage::exists(&instance) {
+    let etcd = datastore.etcd()?;
+    if !running && etcd.is_none() && !storage::exists(&instance) {
         bail!("there is no cluster in {}", instance.data_dir.display());
     }
     let path = match file {
@@ -189,7 +215,7 @@ async fn save(file: Option<PathBuf>, dir: Option<PathBuf>, place: &Place) -> Res
     } else {
         // Without a look at the keys: a snapshot can be made when they are lost, too.
         let keys = Keys::load(&instance.data_dir)?;
-        let store = storage::open_store(&instance, &keys).await?;
+        let store = storage::open_store(&instance, etcd.as_ref(), &keys).await?;
         let outcome = work.run(&store, &keys, &say).await;
         store.close().await;
         outcome
@@ -198,7 +224,12 @@ async fn save(file: Option<PathBuf>, dir: Option<PathBuf>, place: &Place) -> Res
     outcome
 }
 
-fn restore(instance: &Instance, file: &Path, mut options: RestoreOptions) -> Result<()> {
+fn restore(
+    instance: &Instance,
+    etcd: Option<&EtcdConfig>,
+    file: &Path,
+    mut options: RestoreOptions,
+) -> Result<()> {
     let _lock = instance.lock()?;
     let key_file = secrets::key_path(&instance.data_dir);
     let keys = KeyFile::load(&key_file)?;
@@ -208,17 +239,25 @@ fn restore(instance: &Instance, file: &Path, mut options: RestoreOptions) -> Res
         .map(|key| key.key.id);
     options.keys = Some(ids.collect());
     let database = storage::database(instance);
-    if let Some(folder) = database.parent() {
-        crate::instance::private_dir(folder)?;
-    }
     let bar = spinner();
     let progress = |step: Step| draw(&bar, step);
-    let restored = Store::restore_sqlite(file, &database, &options, &progress);
+    let restored = match etcd {
+        Some(etcd) => Store::restore_etcd(file, etcd, &options, &progress),
+        None => {
+            if let Some(folder) = database.parent() {
+                crate::instance::private_dir(folder)?;
+            }
+            Store::restore_sqlite(file, &database, &options, &progress)
+        }
+    };
     bar.finish_and_clear();
     match restored {
         Ok(restored) => print!("{}", said(&restored)),
         Err(error @ SnapshotError::NotEmpty { .. }) => {
-            return Err(error).context("to replace it, give --replace");
+            return Err(error).context(match etcd {
+                Some(_) => "choose another prefix, --datastore etcd://…/PREFIX",
+                None => "to replace it, give --replace",
+            });
         }
         Err(error @ SnapshotError::MissingKey { .. }) => {
             let path = key_file.display();

@@ -207,3 +207,124 @@ async fn port_forward(cluster: &Cluster) -> Result<()> {
     forward.wait()?;
     outcome
 }
+
+/// Apply on the server's side: create, share, conflict, force, and the way from an apply on the
+/// client's side.
+#[test]
+fn an_apply_on_the_servers_side() {
+    if kubectl_is_missing() {
+        return;
+    }
+    testkit::isolated(async || {
+        let cluster = Cluster::start(Options::default()).await?;
+        let kubectl = |args: &[&str]| cluster.kubectl().args(args).ok();
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("map.yaml");
+        let manifest = file.to_str().context("a path of letters")?;
+        let write = |data: &str| {
+            let map = format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{{data}}}\n"
+            );
+            std::fs::write(&file, map)
+        };
+        let shown = || {
+            let path =
+                "jsonpath={range .metadata.managedFields[*]}{.manager} {.operation}{\"\\n\"}{end}";
+            kubectl(&["get", "configmap", "m", "--show-managed-fields", "-o", path])
+        };
+
+        // From the client's side to the server's, and back.
+        write("a: '1'")?;
+        kubectl(&["apply", "-f", manifest])?;
+        let owners = shown()?;
+        ensure!(owners == "kubectl-client-side-apply Update\n", "{owners}");
+        write("a: '2'")?;
+        let said = kubectl(&["apply", "--server-side", "-f", manifest])?;
+        ensure!(said == "configmap/m serverside-applied\n", "{said}");
+        let owners = shown()?;
+        ensure!(
+            owners == "kubectl Apply\nkubectl-last-applied Apply\n",
+            "{owners}"
+        );
+        let again = kubectl(&["apply", "--server-side", "-f", manifest])?;
+        ensure!(again == said, "{again}");
+        let back = kubectl(&["apply", "-f", manifest])?;
+        ensure!(
+            back == "configmap/m unchanged\n" || back == "configmap/m configured\n",
+            "{back}"
+        );
+
+        // Somebody else owns it.
+        kubectl(&[
+            "patch",
+            "configmap",
+            "m",
+            "--field-manager=other",
+            "-p",
+            r#"{"data":{"a":"3"}}"#,
+        ])?;
+        let refused = cluster
+            .kubectl()
+            .args(["apply", "--server-side", "-f", manifest])
+            .output()?;
+        ensure!(refused.code == Some(1), "{refused:?}");
+        ensure!(
+            refused.stderr.contains(
+                "Apply failed with 1 conflict: conflict with \"other\" using v1: .data.a"
+            ),
+            "{refused:?}"
+        );
+        kubectl(&[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "-f",
+            manifest,
+        ])?;
+        let value = kubectl(&["get", "configmap", "m", "-o", "jsonpath={.data.a}"])?;
+        ensure!(value == "2", "{value}");
+        let hidden = kubectl(&["get", "configmap", "m", "-o", "yaml"])?;
+        ensure!(!hidden.contains("managedFields"), "{hidden}");
+
+        // What it says no more goes; a difference is shown by a dry run.
+        write("b: '1'")?;
+        let diff = cluster
+            .kubectl()
+            .args(["diff", "--server-side", "-f", manifest])
+            .output()?;
+        ensure!(diff.code == Some(1), "{diff:?}");
+        ensure!(
+            diff.stdout.contains("-  a: \"2\"") && diff.stdout.contains("+  b: \"1\""),
+            "{diff:?}"
+        );
+        kubectl(&["apply", "--server-side", "-f", manifest])?;
+        let data = kubectl(&["get", "configmap", "m", "-o", "jsonpath={.data}"])?;
+        ensure!(data == r#"{"b":"1"}"#, "{data}");
+
+        // A new object, and one whose field nobody knows.
+        let hello = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello");
+        kubectl(&["apply", "--server-side", "-f", hello])?;
+        kubectl(&["rollout", "status", "deployment/hello", "--timeout=30s"])?;
+        kubectl(&["scale", "deployment/hello", "--replicas=1"])?;
+        let conflict = cluster
+            .kubectl()
+            .args(["apply", "--server-side", "-f", hello])
+            .output()?;
+        ensure!(
+            conflict
+                .stderr
+                .contains("with subresource \"scale\" using apps/v1: .spec.replicas"),
+            "{conflict:?}"
+        );
+        write("b: '1'}\nfoo: {bar: baz")?;
+        let odd = cluster
+            .kubectl()
+            .args(["apply", "--server-side", "--validate=false", "-f", manifest])
+            .output()?;
+        ensure!(
+            odd.stderr.contains(".foo: field not declared in schema"),
+            "{odd:?}"
+        );
+        Ok(())
+    });
+}

@@ -13,5 +13,6 @@ mod pods;
 mod quotas;
 mod registries;
 mod servers;
+mod snapshots;
 mod support;
 mod volumes;

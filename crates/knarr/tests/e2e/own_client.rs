@@ -23,8 +23,8 @@ fn the_verbs() {
         })
         .await?;
         ensure!(knarr(&["apply", "-f", manifest])? == "pod/one created\n");
-        ensure!(knarr(&["apply", "-f", manifest])? == "pod/one unchanged\n");
         ensure!(knarr(&["wait", "--for=condition=Ready", "pod/one"])? == "pod/one condition met\n");
+        ensure!(knarr(&["apply", "-f", manifest])? == "pod/one unchanged\n");
         let table = knarr(&["get", "pods"])?;
         ensure!(
             table.contains("one") && table.contains("Running"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,12 +11,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
-use testkit::{Cluster, Etcd, Options, eventually};
+use testkit::{Cluster, Etcd, Machine, Options, eventually};
 
 use crate::support::{LIMIT, pods, ready};
 
 /// What makes two data directories one cluster: its authority, its token keys, and what seals Secrets.
-fn share_identity(from: &Cluster, to: &Cluster) -> Result<()> {
+pub(crate) fn share_identity(from: &Cluster, to: &Cluster) -> Result<()> {
     let (from, to) = (from.data_dir(), to.data_dir());
     std::fs::create_dir_all(to.join("pki"))?;
     for file in ["ca.crt", "ca.key", "service-account.key"] {
@@ -81,13 +82,17 @@ fn one_goes_on_where_the_other_has_crashed() {
     testkit::isolated(async || {
         let dir = tempfile::tempdir()?;
         let etcd = Etcd::start(dir.path(), 2379).await?;
-        let flags = vec!["--datastore".to_owned(), etcd.datastore()];
+        let machine = Arc::new(Machine::start()?);
+        let flags = vec!["--datastore".to_owned(), etcd.datastore(machine.home())];
         let mut first = Cluster::start(Options {
             flags: flags.clone(),
-            number: 0,
+            machine: None,
         })
         .await?;
-        let mut second = Cluster::prepare(Options { flags, number: 1 })?;
+        let mut second = Cluster::prepare(Options {
+            flags,
+            machine: Some(machine),
+        })?;
         share_identity(&first, &second)?;
         second.up().await?;
 

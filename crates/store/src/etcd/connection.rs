@@ -38,8 +38,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const KEEPALIVE: Duration = Duration::from_secs(6);
 /// How long it may take to give one.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Lists come in megabytes; with HTTP/2's own 64 KiB they would crawl.
-const WINDOW_BYTES: u32 = 4 << 20;
+/// How much of one answer may be under way: lists come in megabytes, and would crawl with HTTP/2's own
+/// 64 KiB.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// And of all: so much that watches which nobody reads for a moment (there are at most five) do not
+/// keep other answers from coming through.
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 
 /// What went wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,6 +253,7 @@ pub(super) struct Connection {
     current: AtomicUsize,
     names: Arc<str>,
     cluster: OnceLock<u64>,
+    secure: bool,
 }
 
 impl fmt::Debug for Connection {
@@ -275,8 +280,8 @@ impl Connection {
                 .http2_keep_alive_interval(KEEPALIVE)
                 .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .keep_alive_while_idle(false)
-                .initial_stream_window_size(WINDOW_BYTES)
-                .initial_connection_window_size(WINDOW_BYTES);
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
             if let Some(tls) = &config.tls {
                 let mut options =
                     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&tls.ca_pem));
@@ -301,6 +306,7 @@ impl Connection {
             current: AtomicUsize::new(0),
             names,
             cluster: OnceLock::new(),
+            secure: config.tls.is_some(),
         })
     }
 
@@ -345,7 +351,7 @@ impl Connection {
             };
             let failure = match timeout(limit, call(member)).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => Failure::from(status),
+                Ok(Err(status)) => self.doubt(Failure::from(status)),
                 Err(_) => Failure::lost(format!("no answer within {limit:?}")),
             };
             if !failure.is_of_member() {
@@ -370,6 +376,19 @@ impl Connection {
             }
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// A server that does not accept our certificate closes the connection after the handshake, and TLS
+    /// 1.3 gives the reason to nobody who waits. Where no request was ever answered, that is taken for it.
+    fn doubt(&self, mut failure: Failure) -> Failure {
+        let closed = failure.text.ends_with("connection closed");
+        if self.secure && closed && failure.kind == Kind::Lost && self.cluster.get().is_none() {
+            failure.kind = Kind::Tls;
+            failure.text.push_str(
+                " right after it was made, as etcd does when it does not accept the client's certificate",
+            );
+        }
+        failure
     }
 
     /// The error to give to the caller.

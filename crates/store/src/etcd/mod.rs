@@ -18,6 +18,7 @@ mod open;
 mod proto;
 mod read;
 mod recent;
+mod restore;
 mod transact;
 mod watch;
 
@@ -29,6 +30,8 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{RwLock, Semaphore};
 use tokio::task::JoinSet;
+
+pub(crate) use self::restore::restore;
 
 pub use self::config::{EtcdConfig, EtcdTls};
 

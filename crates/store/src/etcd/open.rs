@@ -20,11 +20,11 @@ use crate::metrics::Counters;
 use crate::{Options, Revision, StoreError};
 
 /// The version of how keys are laid out under a prefix.
-const FORMAT: i32 = 1;
+pub(super) const FORMAT: i32 = 1;
 /// The notes that are read at the start. Their names are part of the format.
-const FORMAT_NOTE: &str = "format";
-const OFFSET_NOTE: &str = "offset";
-const RESTORING_NOTE: &str = "restoring";
+pub(super) const FORMAT_NOTE: &str = "format";
+pub(super) const OFFSET_NOTE: &str = "offset";
+pub(super) const RESTORING_NOTE: &str = "restoring";
 
 /// Reads the notes, makes them where there are none, and finds the place to follow from: etcd's
 /// revision, everything up to which can be read.
@@ -48,7 +48,7 @@ pub(super) async fn open(
     let found = Notes::read(&answer);
     if found.restoring {
         return Err(StoreError::Restoring {
-            place: format!("etcd under {}", config.prefix),
+            place: format!("{} in etcd", config.prefix),
         });
     }
     if found.format > FORMAT {
@@ -93,7 +93,7 @@ pub(super) async fn open(
 }
 
 /// Writes the format if there is none, and reads the notes either way.
-fn notes(keys: &Keys) -> TxnRequest {
+pub(super) fn notes(keys: &Keys) -> TxnRequest {
     let read = |name: &str| {
         Request::Range(RangeRequest {
             key: keys.note(name),
@@ -115,15 +115,15 @@ fn notes(keys: &Keys) -> TxnRequest {
 
 /// What the notes say.
 #[derive(Debug)]
-struct Notes {
-    format: i32,
-    offset: u64,
+pub(super) struct Notes {
+    pub(super) format: i32,
+    pub(super) offset: u64,
     offset_revision: i64,
-    restoring: bool,
+    pub(super) restoring: bool,
 }
 
 impl Notes {
-    fn read(answer: &TxnResponse) -> Notes {
+    pub(super) fn read(answer: &TxnResponse) -> Notes {
         let skip = usize::from(answer.succeeded);
         let note = |at: usize| -> Option<&KeyValue> {
             match answer.responses.get(at + skip)?.response.as_ref()? {

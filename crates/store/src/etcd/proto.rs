@@ -86,7 +86,7 @@ pub(super) struct DeleteRangeRequest {
 /// `etcdserverpb.RequestOp`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct RequestOp {
-    #[prost(oneof = "Request", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Request", tags = "1, 2, 3")]
     pub(super) request: Option<Request>,
 }
 
@@ -98,8 +98,6 @@ pub(super) enum Request {
     Put(PutRequest),
     #[prost(message, tag = "3")]
     Delete(DeleteRangeRequest),
-    #[prost(message, tag = "4")]
-    Txn(TxnRequest),
 }
 
 impl From<Request> for RequestOp {
@@ -113,7 +111,7 @@ impl From<Request> for RequestOp {
 /// `etcdserverpb.ResponseOp`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ResponseOp {
-    #[prost(oneof = "Response", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Response", tags = "1, 2, 3")]
     pub(super) response: Option<Response>,
 }
 
@@ -125,8 +123,6 @@ pub(super) enum Response {
     Put(HeaderOnly),
     #[prost(message, tag = "3")]
     Delete(HeaderOnly),
-    #[prost(message, tag = "4")]
-    Txn(TxnResponse),
 }
 
 /// `Compare.CompareResult`.

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{Progress, REVISION_BUMP, Reader, Snapshot, SnapshotError, Step};
-use crate::{Entry, Revision, Store};
+use crate::{Entry, EtcdConfig, Revision, Store};
 
 /// How a snapshot is restored.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
-    /// Whether a store that is there already makes way; it is kept under another name.
+    /// Whether a database that is there already makes way; it is kept under another name. What is in
+    /// an etcd never makes way.
     pub replace: bool,
     /// The ids of the keys that sealed values can be opened with; `None` when nobody asks.
     pub keys: Option<Vec<u32>>,
@@ -54,6 +55,24 @@ impl Store {
     ) -> Result<Restored, SnapshotError> {
         crate::sqlite::restore(snapshot, path, options, progress)
     }
+
+    /// Fills a prefix of an etcd out of a snapshot. Blocks, and runs a runtime of its own: it is not to
+    /// be called on a worker of one. No server may use the prefix meanwhile.
+    ///
+    /// Killed at any point, [`Store::connect`] says that the restore has to be run again, which can be
+    /// done.
+    ///
+    /// # Errors
+    /// There are entries under the prefix, the snapshot is not whole or needs other keys, or etcd cannot
+    /// be reached or refuses.
+    pub fn restore_etcd(
+        snapshot: &Path,
+        config: &EtcdConfig,
+        options: &RestoreOptions,
+        progress: Progress<'_>,
+    ) -> Result<Restored, SnapshotError> {
+        crate::etcd::restore(snapshot, config, options, progress)
+    }
 }
 
 /// The entries of a snapshot that come back, with their new revisions.
@@ -62,6 +81,7 @@ pub(crate) struct Returning<'a> {
     options: &'a RestoreOptions,
     progress: Progress<'a>,
     now: SystemTime,
+    floor: Revision,
     newest: Revision,
     entries: u64,
     expired: u64,
@@ -86,8 +106,10 @@ impl<'a> Returning<'a> {
             });
         }
         let seen = snapshot.revision.max(replaced.unwrap_or_default());
+        let floor = Revision(seen.0.saturating_add(REVISION_BUMP));
         Ok(Returning {
-            newest: Revision(seen.0.saturating_add(REVISION_BUMP)),
+            floor,
+            newest: floor,
             reader,
             options,
             progress,
@@ -126,22 +148,31 @@ impl<'a> Returning<'a> {
         Ok(None)
     }
 
-    /// What came back, when all did. The store's revision is one after the last entry's, and its history
-    /// begins there.
-    pub(crate) fn finish(self, kept: Option<PathBuf>, lineage_unknown: bool) -> Restored {
+    /// What came back, when all did.
+    pub(crate) fn finish(
+        self,
+        revision: Revision,
+        kept: Option<PathBuf>,
+        lineage_unknown: bool,
+    ) -> Restored {
         Restored {
             entries: self.entries,
             expired: self.expired,
             unreadable: self.unreadable,
-            revision: self.revision(),
+            revision,
             snapshot: self.reader.into_snapshot(),
             kept,
             lineage_unknown,
         }
     }
 
-    /// The revision of the store when all entries are in it.
-    pub(crate) fn revision(&self) -> Revision {
+    /// The revision that every new one is above.
+    pub(crate) fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// One after the last entry's revision: where the history of the restored store begins.
+    pub(crate) fn end(&self) -> Revision {
         Revision(self.newest.0 + 1)
     }
 }

@@ -1,5 +1,7 @@
 //! The engine in one SQLite file: WAL, one writing thread with group commit, readers beside it.
 
+mod note;
+mod past;
 mod reader;
 mod restore;
 mod schema;

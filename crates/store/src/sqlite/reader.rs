@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::Semaphore;
 
-use super::schema::{self, classify, position, revision};
+use super::past::Changes;
+use super::schema::{self, LogRow, classify, position, revision};
 use crate::hub::lock;
 use crate::{Entry, Event, EventKind, ListOptions, Page, Revision, StoreError};
 
@@ -139,13 +141,23 @@ impl KeyRange {
     }
 }
 
+impl KeyRange {
+    pub(super) fn low(&self) -> &[u8] {
+        &self.low
+    }
+
+    pub(super) fn high(&self) -> &[u8] {
+        &self.high
+    }
+}
+
 /// The live entry of a key. Used by the writer as well.
 pub(crate) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<Entry>> {
     connection
-        .prepare_cached(
-            "SELECT log.key, log.value, log.created, log.revision, log.expires
-             FROM kv CROSS JOIN log ON log.revision = kv.revision WHERE kv.key = ?1",
-        )?
+        .prepare_cached(select_entry!(
+            "kv.key = log.key
+             FROM kv LEFT JOIN log ON log.revision = kv.revision WHERE kv.key = ?1"
+        ))?
         .query_row([key.as_bytes()], entry)
         .optional()
 }
@@ -170,43 +182,31 @@ fn list(
             oldest: position.compacted,
         }));
     }
-    let newest = at == position.current;
     let most = if limit == 0 {
-        i64::MAX
+        usize::MAX
     } else {
-        i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+        limit.saturating_add(1)
     };
-    let (low, high) = (range.low.as_slice(), range.high.as_slice());
-    let mut entries = Vec::new();
-    if newest {
-        let mut statement = connection.prepare_cached(
-            "SELECT log.key, log.value, log.created, log.revision, log.expires
-             FROM kv CROSS JOIN log ON log.revision = kv.revision
-             WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3",
-        )?;
-        let rows = statement.query_map(params![low, high, most], entry)?;
-        for row in rows {
-            entries.push(row?);
-        }
+    let changes = if at < position.current {
+        Some(Changes::since(connection, range, at)?)
     } else {
-        let mut statement = connection.prepare_cached(
-            "SELECT l.key, l.value, l.created, l.revision, l.expires FROM log l INDEXED BY log_key
-             WHERE l.key >= ?1 AND l.key < ?2 AND l.revision <= ?4 AND l.value IS NOT NULL AND NOT EXISTS (
-               SELECT 1 FROM log n WHERE n.key = l.key AND n.revision > l.revision AND n.revision <= ?4)
-             ORDER BY l.key LIMIT ?3",
-        )?;
-        let rows = statement.query_map(params![low, high, most, at.0.cast_signed()], entry)?;
-        for row in rows {
-            entries.push(row?);
-        }
-    }
+        None
+    };
+    let mut entries = match &changes {
+        Some(changes) => changes.list(connection, range, most)?,
+        None => present(connection, range, most)?,
+    };
     let more = limit != 0 && entries.len() > limit;
     let mut remaining = 0;
     if more {
         entries.truncate(limit);
-        let after: &[u8] = entries.last().map_or(low, |entry| entry.key.as_bytes());
         if counted {
-            remaining = count(connection, after, high, (!newest).then_some(at))?;
+            let last = entries.last().map(|entry| entry.key.as_bytes());
+            let last = last.unwrap_or(&range.low);
+            remaining = match &changes {
+                Some(changes) => changes.count_after(connection, range, last)?,
+                None => count_after(connection, range, last)?,
+            };
         }
     }
     Ok(Ok(Page {
@@ -217,25 +217,22 @@ fn list(
     }))
 }
 
-/// How many live keys are after `after` and before `high`.
-fn count(
-    connection: &Connection,
-    after: &[u8],
-    high: &[u8],
-    at: Option<Revision>,
-) -> rusqlite::Result<u64> {
-    let count: i64 = match at {
-        None => connection
-            .prepare_cached("SELECT count(*) FROM kv WHERE key > ?1 AND key < ?2")?
-            .query_row(params![after, high], |row| row.get(0))?,
-        Some(at) => connection
-            .prepare_cached(
-                "SELECT count(*) FROM log l INDEXED BY log_key
-                 WHERE l.key > ?1 AND l.key < ?2 AND l.revision <= ?3 AND l.value IS NOT NULL AND NOT EXISTS (
-                   SELECT 1 FROM log n WHERE n.key = l.key AND n.revision > l.revision AND n.revision <= ?3)",
-            )?
-            .query_row(params![after, high, at.0.cast_signed()], |row| row.get(0))?,
-    };
+/// The live entries of a range, at most so many.
+fn present(connection: &Connection, range: &KeyRange, most: usize) -> rusqlite::Result<Vec<Entry>> {
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(select_entry!(
+        "kv.key = log.key FROM kv LEFT JOIN log ON log.revision = kv.revision
+         WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3"
+    ))?;
+    let rows = statement.query_map(params![range.low, range.high, limit], entry)?;
+    rows.collect()
+}
+
+/// How many live keys of a range are after a key.
+fn count_after(connection: &Connection, range: &KeyRange, after: &[u8]) -> rusqlite::Result<u64> {
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM kv WHERE key > ?1 AND key < ?2")?
+        .query_row(params![after, range.high], |row| row.get(0))?;
     Ok(count.cast_unsigned())
 }
 
@@ -251,7 +248,8 @@ fn history(
     }
     let mut reached = Revision(up_to.0.min(after.0.saturating_add(HISTORY_STEP)));
     let mut statement = connection.prepare_cached(
-        "SELECT l.revision, l.key, l.value, p.value FROM log l NOT INDEXED
+        "SELECT l.revision, l.key, l.value, p.value, l.created, l.expires, l.previous, l.sum
+         FROM log l NOT INDEXED
          LEFT JOIN log p ON l.previous != 0 AND p.revision = l.previous
          WHERE l.revision > ?1 AND l.revision <= ?2 AND l.key >= ?3 AND l.key < ?4 ORDER BY l.revision",
     )?;
@@ -276,19 +274,58 @@ fn history(
     Ok(Ok((events, reached)))
 }
 
-/// Columns: key, value, created, modified, expires.
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+/// The beginning of a query for entries: what an entry is made of, but for the last column.
+macro_rules! select_entry {
+    ($rest:literal) => {
+        concat!(
+            "SELECT log.key, log.value, log.created, log.revision, log.expires, log.previous, log.sum, ",
+            $rest
+        )
+    };
+}
+pub(super) use select_entry;
+
+/// Columns: those of `select_entry`, and whether the row has the key that led to it.
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    if row.get_ref(0)? == ValueRef::Null {
+        return Err(schema::damaged("a key leads to no row".to_owned()));
+    }
+    let checked = LogRow {
+        revision: row.get(3)?,
+        key: row.get_ref(0)?.as_blob()?,
+        created: row.get(2)?,
+        previous: row.get(5)?,
+        value: row.get_ref(1)?.as_blob_or_null()?,
+        expires: row.get(4)?,
+    };
+    checked.check(row.get(6)?)?;
+    if !row.get::<_, bool>(7)? {
+        return Err(schema::damaged(format!(
+            "another key leads to revision {}",
+            checked.revision
+        )));
+    }
     Ok(Entry {
-        key: key(row, 0)?,
-        value: blob(row, 1)?,
-        created: revision(row, 2)?,
-        modified: revision(row, 3)?,
-        expires: row.get::<_, Option<i64>>(4)?.map(schema::time),
+        key: text(checked.key, 0)?,
+        value: Bytes::copy_from_slice(checked.value.unwrap_or_default()),
+        created: Revision(checked.created.cast_unsigned()),
+        modified: Revision(checked.revision.cast_unsigned()),
+        expires: checked.expires.map(schema::time),
     })
 }
 
-/// Columns: revision, key, value (none for a deletion), the value before (none for a creation).
+/// Columns: revision, key, value (none for a deletion), the value before (none for a creation), created,
+/// expires, previous, sum.
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let checked = LogRow {
+        revision: row.get(0)?,
+        key: row.get_ref(1)?.as_blob()?,
+        created: row.get(4)?,
+        previous: row.get(6)?,
+        value: row.get_ref(2)?.as_blob_or_null()?,
+        expires: row.get(5)?,
+    };
+    checked.check(row.get(7)?)?;
     let value: Option<Vec<u8>> = row.get(2)?;
     let previous: Option<Bytes> = row.get::<_, Option<Vec<u8>>>(3)?.map(Bytes::from);
     let (kind, value) = match (value, &previous) {
@@ -306,13 +343,12 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
 }
 
 pub(crate) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
-    let bytes = row.get_ref(column)?.as_blob()?;
+    text(row.get_ref(column)?.as_blob()?, column)
+}
+
+fn text(bytes: &[u8], column: usize) -> rusqlite::Result<std::sync::Arc<str>> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, error.into())
     })?;
     Ok(text.into())
-}
-
-fn blob(row: &Row<'_>, column: usize) -> rusqlite::Result<Bytes> {
-    Ok(Bytes::from(row.get::<_, Vec<u8>>(column)?))
 }

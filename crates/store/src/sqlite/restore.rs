@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
-use super::schema::{self, classify, io_error, with_suffix};
+use super::note;
+use super::schema::{self, LogRow, classify, io_error, with_suffix};
 use crate::snapshot::{Progress, Reader, RestoreOptions, Restored, Returning, SnapshotError};
 use crate::{Entry, Revision, StoreError};
 
@@ -26,7 +27,7 @@ pub(crate) fn restore(
     progress: Progress<'_>,
 ) -> Result<Restored, SnapshotError> {
     schema::make_folder(path)?;
-    let mut lock = schema::take_lock(path)?;
+    let lock = schema::take_lock(path)?;
     let interrupted = Marker::read(path)?;
     let wal = with_suffix(path, "-wal");
     let occupied = path.exists() || wal.exists();
@@ -45,10 +46,12 @@ pub(crate) fn restore(
         let _ = remove(&building);
     }
     built?;
+    // What was noted of the database that makes way does not bind the new one.
+    note::mark_made(&lock).map_err(io_error("write the lock file of", path))?;
     let kept = put_in_place(path, &building, interrupted)?;
-    schema::mark_made(&mut lock).map_err(io_error("write the lock file of", path))?;
     let lineage_unknown = occupied && replaced.is_none();
-    Ok(returning.finish(kept, lineage_unknown))
+    let revision = returning.end();
+    Ok(returning.finish(revision, kept, lineage_unknown))
 }
 
 /// The revision of the database that makes way, if it can be read; its files stay as they are.
@@ -82,7 +85,7 @@ fn build(path: &Path, returning: &mut Returning<'_>) -> Result<(), SnapshotError
         insert(&transaction, &entry).map_err(failed)?;
         entries += 1;
     }
-    let compacted = returning.revision().0.cast_signed();
+    let compacted = returning.end().0.cast_signed();
     transaction
         .execute("UPDATE meta SET compacted = ?1 WHERE id = 1", [compacted])
         .map_err(failed)?;
@@ -95,17 +98,27 @@ fn build(path: &Path, returning: &mut Returning<'_>) -> Result<(), SnapshotError
 
 fn insert(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
     let revision = entry.modified.0.cast_signed();
+    let row = LogRow {
+        revision,
+        key: entry.key.as_bytes(),
+        created: entry.created.0.cast_signed(),
+        previous: 0,
+        value: Some(entry.value.as_ref()),
+        expires: entry.expires.map(schema::millis),
+    };
     connection
         .prepare_cached(
-            "INSERT INTO log (revision, key, created, previous, value, expires)
-             VALUES (?1, ?2, ?3, 0, ?4, ?5)",
+            "INSERT INTO log (revision, key, created, previous, value, expires, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
-            revision,
-            entry.key.as_bytes(),
-            entry.created.0.cast_signed(),
-            entry.value.as_ref(),
-            entry.expires.map(schema::millis)
+            row.revision,
+            row.key,
+            row.created,
+            row.previous,
+            row.value,
+            row.expires,
+            row.sum()
         ])?;
     connection
         .prepare_cached("INSERT INTO kv (key, revision) VALUES (?1, ?2)")?

@@ -4,12 +4,14 @@
 //! `kv` points from each live key to its newest row. `meta` remembers what was compacted. The
 //! current revision is the newest row's, or the compacted one where that is larger, so that a write
 //! needs no counter and compaction cannot take a revision back. `log.expires` is when a value with a
-//! time to live ends, in milliseconds since 1970.
+//! time to live ends, in milliseconds since 1970. `log.sum` is a checksum of its row: SQLite notices
+//! when its own structures are damaged, but not when a value is.
 //!
-//! Format 2 added `expires`; a database of format 1 is brought forward when it is opened.
+//! Format 2 added `expires` and `sum`, which rows of format 1 do not have, and dropped an index of `log`
+//! by key; a database of format 1 is brought forward when it is opened.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
+use super::note;
 use crate::hub::Position;
 use crate::{Revision, StoreError};
 
@@ -29,8 +32,6 @@ pub(super) const MARKER: &str = "-replacing";
 /// How a connection that writes is opened.
 pub(super) const WRITE: OpenFlags =
     OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
-/// What the lock file says once the database beside it has been made.
-const MADE: &[u8] = b"made\n";
 /// An interrupted WAL recovery or a checkpoint can hold locks for a moment.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -42,9 +43,9 @@ CREATE TABLE log (
   created INTEGER NOT NULL,
   previous INTEGER NOT NULL,
   value BLOB,
-  expires INTEGER
+  expires INTEGER,
+  sum INTEGER
 );
-CREATE UNIQUE INDEX log_key ON log (key, revision);
 CREATE INDEX log_expires ON log (expires) WHERE expires IS NOT NULL;
 CREATE TABLE kv (key BLOB PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (id INTEGER PRIMARY KEY CHECK (id = 1), compacted INTEGER NOT NULL);
@@ -58,6 +59,8 @@ COMMIT;
 const FROM_1: &str = "
 BEGIN IMMEDIATE;
 ALTER TABLE log ADD COLUMN expires INTEGER;
+ALTER TABLE log ADD COLUMN sum INTEGER;
+DROP INDEX log_key;
 CREATE INDEX log_expires ON log (expires) WHERE expires IS NOT NULL;
 PRAGMA user_version = 2;
 COMMIT;
@@ -74,14 +77,15 @@ pub(crate) struct Opened {
 /// Takes the lock, opens or makes the database, and checks it.
 pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
     make_folder(path)?;
-    let mut lock = take_lock(path)?;
+    let lock = take_lock(path)?;
     if with_suffix(path, MARKER).exists() {
         return Err(StoreError::Restoring {
             place: format!("the database {}", path.display()),
         });
     }
-    let made = was_made(&mut lock).map_err(io_error("read", path))?;
-    check_file(path, made)?;
+    let note = note::read(&lock).map_err(io_error("read the lock file of", path))?;
+    check_file(path, note.is_made)?;
+    let is_there = path.exists();
     create_private(path)?;
 
     let failed = |error| classify(path, "open", error);
@@ -104,8 +108,17 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
         }
         _ => position(&connection).map_err(|error| classify(path, "read the position", error))?,
     };
-    if !made {
-        mark_made(&mut lock).map_err(io_error("write the lock file of", path))?;
+    match note.committed {
+        Some(committed) if is_there && position.current < committed => {
+            return Err(StoreError::LostTail {
+                path: path.to_owned(),
+                found: position.current,
+                committed,
+                lock: lock_path(path),
+            });
+        }
+        Some(_) if is_there => {}
+        _ => note::mark_made(&lock).map_err(io_error("write the lock file of", path))?,
     }
     Ok(Opened {
         connection,
@@ -144,6 +157,58 @@ pub(crate) fn position(connection: &Connection) -> rusqlite::Result<Position> {
         current: newest.max(compacted).max(Revision(1)),
         compacted,
     })
+}
+
+/// A row of `log`.
+pub(super) struct LogRow<'a> {
+    pub(super) revision: i64,
+    pub(super) key: &'a [u8],
+    pub(super) created: i64,
+    pub(super) previous: i64,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) expires: Option<i64>,
+}
+
+impl LogRow<'_> {
+    /// What belongs into `log.sum`.
+    pub(super) fn sum(&self) -> i64 {
+        // In one piece, which is quicker than one by one.
+        let numbers = [
+            self.revision,
+            self.created,
+            self.previous,
+            self.expires.unwrap_or(0),
+            self.key.len().cast_signed() as i64,
+            i64::from(self.value.is_some()),
+        ];
+        let mut head = [0; 48];
+        for (place, number) in head.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&head);
+        sum.update(self.key);
+        sum.update(self.value.unwrap_or_default());
+        sum.finalize().into()
+    }
+
+    /// Fails when the row is not what was written.
+    pub(super) fn check(&self, sum: Option<i64>) -> rusqlite::Result<()> {
+        if sum.is_none_or(|sum| sum == self.sum()) {
+            return Ok(());
+        }
+        Err(damaged(format!(
+            "the checksum of revision {} does not fit, of the key {:?}",
+            self.revision,
+            String::from_utf8_lossy(self.key)
+        )))
+    }
+}
+
+/// What SQLite would say, had it noticed.
+pub(super) fn damaged(detail: String) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(detail))
 }
 
 /// A revision out of a row.
@@ -234,18 +299,6 @@ pub(super) fn take_lock(path: &Path) -> Result<File, StoreError> {
         }),
         Err(TryLockError::Error(error)) => Err(io_error("lock", &lock_path)(error)),
     }
-}
-
-fn was_made(lock: &mut File) -> io::Result<bool> {
-    let mut content = Vec::new();
-    lock.take(64).read_to_end(&mut content)?;
-    Ok(content == MADE)
-}
-
-pub(super) fn mark_made(lock: &mut File) -> io::Result<()> {
-    lock.rewind()?;
-    lock.write_all(MADE)?;
-    lock.sync_all()
 }
 
 /// What the engine itself would not notice, or not in time: a file cut short, or emptied.

@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::checkpoint::Checkpoints;
 use self::compact::Compaction;
+use super::note;
 use super::reader::{self, Readers};
-use super::schema::{self, Opened, classify};
+use super::schema::{self, LogRow, Opened, classify};
 use crate::hub::Hub;
 use crate::{Entry, Event, EventKind, Expect, Op, Retention, Revision, StoreError, Write};
 
@@ -68,7 +69,7 @@ pub(crate) struct Writer {
     due: watch::Sender<Option<SystemTime>>,
     hub: Arc<Hub>,
     readers: Arc<Readers>,
-    _lock: File,
+    lock: File,
 }
 
 /// A transaction that waits for its batch.
@@ -110,7 +111,7 @@ impl Writer {
             due,
             hub,
             readers,
-            _lock: lock,
+            lock,
         };
         let thread = thread::Builder::new()
             .name("store-writer".into())
@@ -252,6 +253,12 @@ impl Writer {
             return Ok((outcomes, events));
         }
         transaction.commit()?;
+        if let Some(last) = events.last()
+            && let Err(error) = note::committed(&self.lock, last.revision)
+        {
+            // It would only have said something about a damage to come.
+            tracing::warn!(error = stdx::chain(&error), "the last commit was not noted");
+        }
         let counters = self.hub.counters();
         counters
             .commit_seconds
@@ -376,18 +383,27 @@ impl Applied<'_> {
             _ => None,
         };
         let (revision_column, key) = (revision.0.cast_signed(), write.key.as_bytes());
+        let row = LogRow {
+            revision: revision_column,
+            key,
+            created: created.0.cast_signed(),
+            previous: previous.0.cast_signed(),
+            value: stored,
+            expires: expires.map(schema::millis),
+        };
         self.transaction
             .prepare_cached(
-                "INSERT INTO log (revision, key, created, previous, value, expires)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO log (revision, key, created, previous, value, expires, sum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
-                revision_column,
-                key,
-                created.0.cast_signed(),
-                previous.0.cast_signed(),
-                stored,
-                expires.map(schema::millis)
+                row.revision,
+                row.key,
+                row.created,
+                row.previous,
+                row.value,
+                row.expires,
+                row.sum()
             ])?;
         if kind == EventKind::Deleted {
             self.transaction

@@ -23,7 +23,7 @@ use crate::support::{Place, manual};
 const PATH_VARIABLE: &str = "STORE_CRASH_PATH";
 /// What its writers do follows from this.
 const CHILD_VARIABLE: &str = "STORE_CRASH_CHILD";
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 32;
 const ROUNDS_LONG: u64 = 3000;
 /// Every so many rounds the keys with a time to live are waited for, and the file is looked through.
 const FULL_CHECK: u64 = 8;

@@ -149,6 +149,16 @@ impl EtcdServer {
         kill(&mut self.members[at].child());
     }
 
+    /// Sends a signal, such as `STOP`, to a member.
+    pub(crate) fn signal_member(&self, at: usize, signal: &str) {
+        let pid = self.members[at].child().as_ref().unwrap().id();
+        let sent = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(pid.to_string())
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Forgets what a member has on its disk; it must not run.
     pub(crate) fn wipe_member(&self, at: usize) {
         std::fs::remove_dir_all(self.folder.path().join(format!("m{at}"))).unwrap();
@@ -179,8 +189,15 @@ impl EtcdServer {
         options: Options,
         tls: Option<EtcdTls>,
     ) -> Result<Store, StoreError> {
-        let config = EtcdConfig::parse(&format!("{}{prefix}", self.endpoints()), tls)?;
-        Store::connect(&config, options).await
+        Store::connect(&self.config(prefix, tls)?, options).await
+    }
+
+    pub(crate) fn config(
+        &self,
+        prefix: &str,
+        tls: Option<EtcdTls>,
+    ) -> Result<EtcdConfig, StoreError> {
+        EtcdConfig::parse(&format!("{}{prefix}", self.endpoints()), tls)
     }
 
     /// Which member leads.
@@ -202,7 +219,7 @@ impl EtcdServer {
     }
 
     /// Calls etcd's JSON gateway, as an operator's tool would.
-    pub(crate) fn call(&self, method: &str, body: &str) -> String {
+    fn call(&self, method: &str, body: &str) -> String {
         self.try_call(0, method, body).unwrap()
     }
 
@@ -226,6 +243,16 @@ impl EtcdServer {
             base64(key.as_bytes())
         );
         self.call("kv/put", &body);
+    }
+
+    /// `etcdctl defrag` and `etcdctl alarm disarm`.
+    pub(crate) fn defragment_and_disarm(&self) {
+        self.call("maintenance/defragment", "{}");
+        let status = self.call("maintenance/status", "{}");
+        let member = field(&status, "member_id").unwrap();
+        let body =
+            format!(r#"{{"memberID": "{member}", "action": "DEACTIVATE", "alarm": "NOSPACE"}}"#);
+        self.call("maintenance/alarm", &body);
     }
 
     /// Compacts, as an operator does.

@@ -33,6 +33,7 @@ mod etcd;
 mod etcd_server;
 mod history;
 mod life;
+mod linearizable;
 mod model;
 mod seal;
 mod snapshot;

@@ -12,6 +12,7 @@ use store::{
     SealKey, Snapshot, SnapshotError, Step, Store, StoreError,
 };
 
+use crate::etcd_server::EtcdServer;
 use crate::support::{Place, create, manual, put};
 
 /// Tells this test binary that it is the process to be killed.
@@ -556,4 +557,139 @@ async fn each_step_of_the_change_can_be_the_last() {
             kept.close().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_sqlite_to_etcd_and_back() {
+    let Some(server) = EtcdServer::start(&[]) else {
+        return;
+    };
+    let place = Place::new();
+    let file = place.folder.path().join("a.knarrsnap");
+    let seal = Arc::new(Seal::new(
+        vec!["/s/".into()],
+        &[SealKey::generate().unwrap()],
+    ));
+    let options = Options {
+        seal: Some(seal),
+        ..manual()
+    };
+    let store = filled(&place.path(), 1200).await;
+    store.close().await;
+    let store = Store::open(&place.path(), options.clone()).await.unwrap();
+    create(&store, "/s/secret", "not to be seen").await.unwrap();
+    create(&store, "/é/empty", "").await.unwrap();
+    store
+        .write(put("/big", Expect::Absent, vec![b'x'; 1 << 20]))
+        .await
+        .unwrap();
+    let lives = put("/lives", Expect::Absent, "").with_ttl(Duration::from_secs(3600));
+    store.write(lives).await.unwrap();
+    let before = entries(&store).await;
+    let first = save(&store, &file).await;
+    store.close().await;
+
+    // Somebody else's keys, and a revision of etcd's own.
+    server.put_foreign("/somebody");
+    let config = server.config("/moved", None).unwrap();
+    let fill = {
+        let (file, config) = (file.clone(), config.clone());
+        move || Store::restore_etcd(&file, &config, &RestoreOptions::default(), &|_| {})
+    };
+    let restored = tokio::task::spawn_blocking(fill.clone())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(restored.entries, before.len() as u64);
+    let store = server.connect("/moved", options.clone()).await.unwrap();
+    let there = entries(&store).await;
+    let without_times = |entries: &[Entry]| -> Vec<(String, Vec<u8>)> {
+        let all = content(entries).into_iter();
+        all.map(|(key, value, _)| (key, value)).collect()
+    };
+    assert_eq!(without_times(&there), without_times(&before));
+    let end = |entries: &[Entry]| -> SystemTime {
+        let lives = entries.iter().find(|entry| &*entry.key == "/lives");
+        lives.unwrap().expires.unwrap()
+    };
+    let later = end(&there).duration_since(end(&before) - Duration::from_secs(1));
+    assert!(
+        later.unwrap() < Duration::from_secs(63),
+        "not before its time"
+    );
+    assert_eq!(
+        store.get("/s/secret").await.unwrap().unwrap().value,
+        "not to be seen"
+    );
+    let floor = Revision(first.revision.0 + REVISION_BUMP);
+    assert!(
+        there
+            .iter()
+            .all(|entry| entry.modified > floor && entry.created > floor)
+    );
+    assert!(store.current() >= restored.revision && restored.revision > floor);
+    let newest = there.iter().map(|entry| entry.modified).max().unwrap();
+    for old in [Revision(1), first.revision, floor, newest] {
+        let error = store.subscribe("", old).unwrap_err();
+        assert!(
+            matches!(error, StoreError::Compacted { .. }),
+            "{old}: {error}"
+        );
+    }
+    let mut subscription = store.subscribe("", store.current()).unwrap();
+    let next = create(&store, "/next", "").await.unwrap();
+    assert!(next > restored.revision);
+    assert_eq!(subscription.next().await.unwrap().events[0].revision, next);
+
+    let file = place.folder.path().join("b.knarrsnap");
+    let second = save(&store, &file).await;
+    assert_eq!(
+        (second.engine.as_str(), second.entries),
+        ("etcd", restored.entries + 1)
+    );
+    let before = entries(&store).await;
+    store.close().await;
+    let back = place.folder.path().join("back.db");
+    restore(&file, &back).unwrap();
+    let store = Store::open(&back, options).await.unwrap();
+    assert_eq!(
+        without_times(&entries(&store).await),
+        without_times(&before)
+    );
+    assert!(store.current().0 > next.0 + REVISION_BUMP);
+    store.close().await;
+
+    let error = tokio::task::spawn_blocking(fill)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(matches!(error, SnapshotError::NotEmpty { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_to_etcd_that_was_cut_short_is_run_again() {
+    let Some(server) = EtcdServer::start(&[]) else {
+        return;
+    };
+    let place = Place::new();
+    let file = place.folder.path().join("a.knarrsnap");
+    let store = filled(&place.path(), 250).await;
+    save(&store, &file).await;
+    store.close().await;
+    // What a kill leaves: the mark and some of the keys, also one that a newer snapshot has not.
+    for key in ["meta/restoring", "data/fill/00001", "data/gone"] {
+        server.put_foreign(&format!("/cut/{key}"));
+    }
+    let error = server.connect("/cut", manual()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Restoring { .. }), "{error}");
+    let config = server.config("/cut", None).unwrap();
+    let again = tokio::task::spawn_blocking(move || {
+        Store::restore_etcd(&file, &config, &RestoreOptions::default(), &|_| {})
+    });
+    assert_eq!(again.await.unwrap().unwrap().entries, 250);
+    let store = server.connect("/cut", manual()).await.unwrap();
+    let page = store.list(ListOptions::default()).await.unwrap();
+    assert_eq!(page.entries.len(), 250);
+    assert!(page.entries.iter().all(|entry| entry.value.len() == 300));
+    store.close().await;
 }

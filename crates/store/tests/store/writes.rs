@@ -152,7 +152,7 @@ async fn a_transaction_happens_whole_or_not_at_all(place: Place) {
     );
     // As many as there may be, over values.
     let many = |expect: &dyn Fn(usize) -> Expect, value: &'static str| {
-        (0..127)
+        (0..128)
             .map(|at| put(&format!("/many/{at}"), expect(at), value))
             .collect::<Vec<_>>()
     };

@@ -358,7 +358,7 @@ impl Known {
         if rounds >= 1000 {
             assert!(self.shrunk > 0, "{self}");
         }
-        if rounds >= 40 {
+        if rounds >= 30 {
             assert!(self.unacknowledged > 0 && self.compacted_in > 0, "{self}");
         }
     }

@@ -1,0 +1,32 @@
+//! Who set which field: sets of fields, `metadata.managedFields`, and server-side apply.
+//!
+//! What upstream's `structured-merge-diff` and `util/managedfields` do, over the one table of types.
+//! Invariant: pure functions of values. An update never fails and never changes anything of an object
+//! but its `managedFields`; an apply that is refused changes nothing.
+
+mod apply;
+mod codec;
+mod compare;
+mod element;
+mod entries;
+mod form;
+mod last_applied;
+mod merge;
+mod own;
+mod prune;
+mod reset;
+mod scale;
+mod set;
+mod tree;
+
+pub use apply::{ApplyError, Conflict};
+pub use codec::FieldsError;
+pub use element::Element;
+pub use entries::{Entry, ManagedFields, Operation};
+pub use form::{Form, TypeError};
+pub use own::{Target, apply, keep_times, update};
+pub use scale::{scale_to_workload, workload_to_scale};
+pub use set::Set;
+
+#[cfg(test)]
+mod tests;
