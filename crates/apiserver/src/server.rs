@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::quota::Turns;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
@@ -84,6 +85,7 @@ impl ApiServer {
             dialer: config.dialer,
             anonymous: config.anonymous,
             admission: config.admission,
+            turns: Turns::default(),
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,

@@ -10,6 +10,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::admission::quota::Turns;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::Authorizer;
@@ -31,6 +32,7 @@ pub(crate) struct State {
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) anonymous: bool,
     pub(crate) admission: Admission,
+    pub(crate) turns: Turns,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,

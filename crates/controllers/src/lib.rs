@@ -18,7 +18,9 @@ mod node;
 mod owners;
 mod podgc;
 mod pods;
+mod protection;
 mod replicaset;
+mod resourcequota;
 mod revisions;
 mod serviceaccount;
 mod statefulset;
@@ -52,8 +54,11 @@ pub async fn run(client: Client, informers: Informers, options: Options, drain: 
     tasks.spawn(statefulset::run(context.clone()));
     tasks.spawn(daemonset::run(context.clone()));
     tasks.spawn(job::run(context.clone()));
+    tasks.spawn(protection::run_claims(context.clone()));
+    tasks.spawn(protection::run_volumes(context.clone()));
     let collections = Collections::new(&context);
     tasks.spawn(namespace::run(context.clone(), collections.clone()));
+    tasks.spawn(resourcequota::run(context.clone(), collections.clone()));
     tasks.spawn(garbage::run(context.clone(), collections));
     while let Some(ended) = tasks.join_next().await {
         if let Err(panic) = ended {

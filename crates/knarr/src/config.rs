@@ -181,6 +181,7 @@ impl Config {
             insecure_registries: insecure,
             admission: Admission {
                 pod_security: pod_security(file.pod_security.iter().chain(&flags.pod_security))?,
+                ..Admission::default()
             },
             log: flags.log.or(file.log).unwrap_or(LogFormat::Text),
             cleanup: flags.cleanup,

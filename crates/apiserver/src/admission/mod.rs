@@ -5,10 +5,14 @@
 //! writes nothing by itself.
 
 pub mod pod_security;
+pub mod quota;
+pub(crate) mod runtime_class;
 
 /// How the plugins are set up.
 #[derive(Debug, Clone, Default)]
 pub struct Admission {
     /// Which pods namespaces accept that do not say so themselves.
     pub pod_security: pod_security::PodSecurity,
+    /// What nobody may use where no ResourceQuota grants it.
+    pub limited_resources: Vec<quota::LimitedResource>,
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::pod_service_account as service_account;
 use super::{Hook, keep, limit_range, set, spec_mut, text};
+use crate::admission::runtime_class;
 use crate::pipeline::Call;
 
 pub(crate) struct Pods;
@@ -72,12 +73,16 @@ impl Hook for Pods {
         limit_range::fill(call, new);
         tolerate(new);
         priority(call, new)?;
+        runtime_class::mutate(call, new)?;
         Ok(true)
     }
 
     fn admit(&self, call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
         if old.is_none() || call.subresource == "resize" {
             limit_range::check(call, new)?;
+        }
+        if old.is_none() {
+            runtime_class::admit(call, new)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use store::{Entry, Expect, Revision, StoreError, Write};
 
 use super::{Call, claims};
+use crate::admission::quota;
 use crate::cache::fields::selectable;
 use crate::cache::{EventType, Object};
 use crate::codec;
@@ -22,7 +23,7 @@ use crate::storage;
 pub(crate) enum Failed {
     /// The object is not as expected; what is there instead.
     Conflict(Option<Entry>),
-    /// What the object claims is held by another one.
+    /// What the object claims is held by another one, or a quota has changed meanwhile.
     Claimed,
     /// Anything else.
     Api(ApiError),
@@ -53,7 +54,8 @@ fn key(call: &Call, local: &str) -> String {
     key
 }
 
-/// A write of the call's object, with what it claims and gives up for it, in one transaction.
+/// A write of the call's object, with what it claims, gives up and is charged for it, in one
+/// transaction.
 async fn swap(
     call: &Call,
     write: Write,
@@ -63,6 +65,11 @@ async fn swap(
     let (state, key) = (&call.state, write.key.clone());
     let mut writes = vec![write];
     claims::add(call, &mut writes, old, new).await?;
+    // Held until the cache shows the write.
+    let _turn = match new {
+        Some(new) => quota::charge(call, &mut writes, old, new).await?,
+        None => None,
+    };
     let revision = match state.store.transact(writes).await {
         // The object is first.
         Ok(revisions) => revisions.first().copied().unwrap_or_default(),
@@ -107,6 +114,7 @@ pub(crate) async fn put(
 ) -> Result<Arc<Object>, Failed> {
     let stored = codec::encode(new);
     if call.dry_run {
+        quota::charge(call, &mut Vec::new(), old, new).await?;
         let shown = match expect {
             Expect::Absent => Revision(0),
             Expect::At(revision) => revision,

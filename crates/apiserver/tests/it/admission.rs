@@ -1,6 +1,8 @@
 //! Admission plugins.
 
+mod kinds;
 mod pod_security;
+mod quota;
 
 use crate::harness::Answer;
 

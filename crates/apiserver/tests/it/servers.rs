@@ -8,7 +8,7 @@ use crate::harness::{Answer, Cluster, config_map};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
-async fn pair() -> (Cluster, Cluster) {
+pub async fn pair() -> (Cluster, Cluster) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("state.db"), store::Options::default())
         .await

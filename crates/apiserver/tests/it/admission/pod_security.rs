@@ -186,7 +186,11 @@ async fn the_cluster_has_defaults_and_exemptions() {
         ..PodSecurity::default()
     };
     pod_security.defaults.enforce = "baseline".parse().unwrap();
-    let c = Cluster::start_admitting(Admission { pod_security }).await;
+    let c = Cluster::start_admitting(Admission {
+        pod_security,
+        ..Admission::default()
+    })
+    .await;
     let c = within(c, json!({})).await;
     assert_eq!(
         c.post(PODS, &privileged("p")).await.refused(403),
