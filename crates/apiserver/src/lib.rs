@@ -24,6 +24,7 @@ mod pipeline;
 mod proxy;
 mod query;
 mod route;
+pub mod rules;
 mod server;
 mod servers;
 mod state;
