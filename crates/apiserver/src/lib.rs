@@ -20,6 +20,7 @@ mod impersonate;
 mod metrics;
 mod negotiate;
 mod nonresource;
+mod outbound;
 mod pipeline;
 mod proxy;
 mod query;

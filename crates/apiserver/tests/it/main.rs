@@ -5,6 +5,7 @@ mod admission;
 mod apply;
 mod discovery;
 mod harness;
+mod https;
 mod kinds;
 mod listener;
 
