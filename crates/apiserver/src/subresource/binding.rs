@@ -15,7 +15,7 @@ use crate::pipeline::{Call, meta as system, stages, update};
 pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let pods = resource::find("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
     let bindings = resource::find("", "v1", "bindings").ok_or_else(ApiError::no_such_path)?;
-    let binding = stages::decode(call, body, "v1", "Binding", bindings.schema)?;
+    let binding = stages::decode(call, body, "v1", "Binding", &bindings.schema)?;
     let name = if call.name.is_empty() {
         meta::name(&binding)
     } else {
@@ -61,7 +61,7 @@ fn check(pod: &Call, binding: &Value) -> Result<(), ApiError> {
 /// The pod, bound.
 fn bound(call: &Call, pod: &Value, binding: &Value) -> Result<Value, ApiError> {
     let conflict = |why: String| {
-        let mut error = ApiError::conflict(call.resource, &call.name, &why);
+        let mut error = ApiError::conflict(&call.resource, &call.name, &why);
         error.message = format!(
             "Operation cannot be fulfilled on pods/binding {:?}: {why}",
             call.name

@@ -10,11 +10,11 @@ use crate::pipeline::{Call, stages};
 
 /// Serves POST.
 pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
-    let res = call.resource;
-    let asked = stages::decode(call, body, res.api_version, res.kind, res.schema)?;
+    let res = &*call.resource;
+    let asked = stages::decode(call, body, &res.api_version, &res.kind, &res.schema)?;
     let state = &call.state;
     let authorizer = &state.authorizer;
-    let answer = match res.plural {
+    let answer = match &*res.plural {
         "tokenreviews" => review::token(&state.authenticator, asked)?,
         "selfsubjectreviews" => review::self_subject(&call.user, asked),
         "subjectaccessreviews" => review::subject_access(authorizer, asked)?,
