@@ -29,6 +29,7 @@ pub(crate) struct Documents {
     aggregated_core: OnceLock<Document>,
     groups: OnceLock<Document>,
     openapi_v2: OnceLock<Document>,
+    openapi_v2_protobuf: OnceLock<Document>,
     openapi_v3: OnceLock<Document>,
     by_path: Mutex<HashMap<String, Document>>,
 }
@@ -56,6 +57,17 @@ impl Documents {
         self.openapi_v2
             .get_or_init(|| Document::new(&api::openapi::v2()))
             .clone()
+    }
+
+    /// The same in protobuf; with the tag of the JSON, as upstream has it.
+    pub(crate) fn openapi_v2_protobuf(&self) -> Document {
+        let encode = || {
+            let Document { bytes, tag } = self.openapi_v2();
+            let document = serde_json::from_slice(&bytes).unwrap_or_default();
+            let bytes = api::openapi::gnostic::encode(&document).into();
+            Document { bytes, tag }
+        };
+        self.openapi_v2_protobuf.get_or_init(encode).clone()
     }
 
     pub(crate) fn openapi_v3(&self) -> Document {

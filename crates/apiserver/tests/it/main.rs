@@ -3,8 +3,10 @@
 
 mod admission;
 mod apply;
+mod content;
 mod discovery;
 mod harness;
+mod hostile;
 mod kinds;
 mod listener;
 
