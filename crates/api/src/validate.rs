@@ -22,6 +22,7 @@ mod security;
 mod service;
 mod storage;
 mod volume;
+mod webhooks;
 mod workload;
 
 use serde_json::Value;
@@ -105,6 +106,12 @@ fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Erro
         ("policy", "PodDisruptionBudget") => cluster::disruption_budget(new, out),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             cluster::custom_resource_definition(new, out)
+        }
+        (
+            "admissionregistration.k8s.io",
+            kind @ ("MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration"),
+        ) => {
+            webhooks::configuration(new, old, kind.starts_with('M'), out);
         }
         ("rbac.authorization.k8s.io", kind) => rbac::check(kind, new, old, out),
         ("networking.k8s.io", "Ingress") => network::ingress(new, out),

@@ -19,7 +19,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::annotations::Annotations;
 use crate::admission::quota::Turns;
+use crate::admission::webhook::Webhooks;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
@@ -32,6 +34,7 @@ use crate::http::{Body, BoxError, error_in, text};
 use crate::metrics::{Labels, Metrics};
 use crate::negotiate;
 use crate::nonresource::{self, documents::Documents};
+use crate::outbound::Outbound;
 use crate::pipeline::{self, Call};
 use crate::query::Query;
 use crate::route::Info;
@@ -69,6 +72,7 @@ impl ApiServer {
         }
         let (cache, subscription) = Cache::load(&config.store).await?;
         let tasks = TaskTracker::new();
+        let outbound = Outbound::new(cache.clone());
         let state = Arc::new(State {
             authenticator: Authenticator::new(
                 cache.clone(),
@@ -86,6 +90,8 @@ impl ApiServer {
             anonymous: config.anonymous,
             admission: config.admission,
             turns: Turns::default(),
+            outbound,
+            webhooks: Webhooks::default(),
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,
@@ -267,7 +273,10 @@ impl ApiServer {
             query,
             headers: request.headers().clone(),
             dry_run,
-            warnings: std::sync::Mutex::new(warnings),
+            warnings: Arc::new(std::sync::Mutex::new(warnings)),
+            annotations: Arc::new(Annotations::default()),
+            started: Instant::now(),
+            built_in_only: false,
         }))
     }
 

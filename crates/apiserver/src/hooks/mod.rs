@@ -185,7 +185,12 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
             | "admissionregistration.k8s.io"
             | "flowcontrol.apiserver.k8s.io"
             | "networking.k8s.io",
-            "customresourcedefinitions" | "apiservices" | "servicecidrs" | "ipaddresses",
+            "customresourcedefinitions"
+            | "apiservices"
+            | "mutatingwebhookconfigurations"
+            | "validatingwebhookconfigurations"
+            | "servicecidrs"
+            | "ipaddresses",
         ) => &Conditional,
         _ => &Plain,
     }

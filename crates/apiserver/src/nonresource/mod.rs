@@ -179,7 +179,9 @@ fn metrics(state: &State) -> Response<Body> {
         })
         .collect();
     objects.sort();
-    let body = state.metrics.render(&objects, &state.store.metrics());
+    let body = state
+        .metrics
+        .render(&objects, &state.store.metrics(), &state.webhooks.metrics);
     respond(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

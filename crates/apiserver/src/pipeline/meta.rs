@@ -78,9 +78,11 @@ pub(crate) fn has_status(resource: &Resource) -> bool {
     resource.subresource("status").is_some()
 }
 
-/// Fills in what a new object gets.
-pub(crate) fn on_create(resource: &Resource, namespace: &str, object: &mut Value) {
+/// Takes from a new object what is not for clients to say.
+pub(crate) fn wipe(resource: &Resource, namespace: &str, object: &mut Value) {
     for field in [
+        "uid",
+        "creationTimestamp",
         "resourceVersion",
         "selfLink",
         "deletionTimestamp",
@@ -88,12 +90,17 @@ pub(crate) fn on_create(resource: &Resource, namespace: &str, object: &mut Value
     ] {
         meta::remove(object, field);
     }
-    meta::remove(object, "generation");
     if resource.namespaced {
         meta::set(object, "namespace", namespace);
     } else {
         meta::remove(object, "namespace");
     }
+}
+
+/// Fills in what a new object gets.
+pub(crate) fn on_create(resource: &Resource, namespace: &str, object: &mut Value) {
+    wipe(resource, namespace, object);
+    meta::remove(object, "generation");
     meta::set(object, "uid", uuid::Uuid::new_v4().to_string());
     meta::set(object, "creationTimestamp", now());
     if has_generation(resource) {

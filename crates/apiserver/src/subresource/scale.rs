@@ -9,10 +9,12 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::admission::attributes::BodyKind;
 use crate::hooks::spec_mut;
 use crate::http::Body;
 use crate::negotiate::media_type;
 use crate::pipeline::patch::{Patch, refusal};
+use crate::pipeline::stages::Face;
 use crate::pipeline::{Call, apply, managed, meta as system, stages, update};
 
 const VERSION: &str = "autoscaling/v1";
@@ -36,7 +38,8 @@ pub(super) async fn serve(
                     call.name
                 )));
             }
-            update::change(call, |old| written(call, old, scale.clone())).await?
+            let face: Option<&dyn Face> = Some(&Shown);
+            update::change_as(call, face, |old| written(call, old, scale.clone())).await?
         }
         "patch" => {
             let media = media_type(&call.headers);
@@ -45,7 +48,7 @@ pub(super) async fn serve(
             }
             managed::check_options(call, "PatchOptions", false)?;
             let patch = Patch::parse(&media, body)?;
-            update::change(call, |old| {
+            update::change_as(call, Some(&Shown), |old| {
                 let mut scale = of(old);
                 patch
                     .apply(ty, &mut scale)
@@ -65,12 +68,30 @@ pub(super) async fn serve(
 async fn apply_to(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let target = Target::scale().ok_or_else(ApiError::no_such_path)?;
     let config = apply::parse(call, body)?;
-    let object = update::change(call, |old| {
+    let object = update::change_as(call, Some(&Shown), |old| {
         let scale = apply::merged(call, &target, Some(&managed_scale(old)), &config)?;
         rescaled(call, old, &scale)
     })
     .await?;
     Ok(call.answer(StatusCode::OK, &of(&object.value())))
+}
+
+/// What admission is shown of the workload.
+struct Shown;
+
+impl Face for Shown {
+    fn kind(&self) -> Option<BodyKind> {
+        BodyKind::of("autoscaling", "v1", "Scale")
+    }
+
+    fn show(&self, object: &Value) -> Value {
+        of(object)
+    }
+
+    fn put(&self, call: &Call, object: &mut Value, shown: &Value) -> Result<(), ApiError> {
+        *object = rescaled(call, object, shown)?;
+        Ok(())
+    }
 }
 
 /// The scale of a workload, with who owns it.

@@ -7,6 +7,7 @@ mod content;
 mod discovery;
 mod harness;
 mod hostile;
+mod https;
 mod kinds;
 mod listener;
 
