@@ -42,4 +42,5 @@ pub use crate::config::{Config, FrontProxy, NodeDialer, PeerCertificate, Stream}
 pub use crate::error::StartError;
 pub use crate::http::{Body, BoxError, empty_body, full_body};
 pub use crate::server::ApiServer;
+pub use crate::servers::announced as announced_servers;
 pub use crate::storage::SEALED_PREFIXES;
