@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::annotations::Annotations;
+use crate::admission::policy::Policies;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
 use crate::alloc::{Addresses, Ports};
@@ -92,6 +93,7 @@ impl ApiServer {
             turns: Turns::default(),
             outbound,
             webhooks: Webhooks::default(),
+            policies: Policies::default(),
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,

@@ -224,6 +224,15 @@ impl<'a> Attributes<'a> {
         shown
     }
 
+    /// The type of what is written, in a version of the resource.
+    pub(crate) fn schema(&self, version: &GroupVersionResource) -> Option<TypeRef> {
+        match &self.body {
+            Some(body) => body.schema,
+            None => resource::find(&version.group, &version.version, &version.resource)
+                .map(|resource| resource.schema),
+        }
+    }
+
     /// Takes an object of a version as the new one: checked, pruned, defaulted, and brought to the
     /// version that is stored.
     ///
