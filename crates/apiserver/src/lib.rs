@@ -7,6 +7,7 @@
 //! - a write returns only after the cache has applied it (read your writes).
 
 pub mod admission;
+mod aggregation;
 mod alloc;
 pub mod auth;
 mod bootstrap;
@@ -14,6 +15,7 @@ pub mod cache;
 mod codec;
 mod config;
 mod error;
+mod gzip;
 mod hooks;
 mod http;
 mod impersonate;
@@ -22,8 +24,11 @@ mod negotiate;
 mod nonresource;
 mod outbound;
 mod pipeline;
+mod pretty;
 mod proxy;
 mod query;
+#[allow(dead_code, reason = "what definitions add is the next step")]
+mod resources;
 mod route;
 pub mod rules;
 mod server;
@@ -33,7 +38,7 @@ mod storage;
 mod subresource;
 
 pub use crate::auth::user::User;
-pub use crate::config::{Config, NodeDialer, PeerCertificate, Stream};
+pub use crate::config::{Config, FrontProxy, NodeDialer, PeerCertificate, Stream};
 pub use crate::error::StartError;
 pub use crate::http::{Body, BoxError, empty_body, full_body};
 pub use crate::server::ApiServer;

@@ -4,7 +4,7 @@
 //! bodies of other kinds (a Scale, a Binding, options) are as they were sent.
 
 use api::resource::{self, Resource};
-use api::schema::TypeRef;
+use api::schema::{Schema, TypeRef};
 use serde_json::{Map, Value, json};
 
 use crate::pipeline::{Call, stages};
@@ -135,7 +135,7 @@ impl<'a> Attributes<'a> {
         Self {
             call,
             operation,
-            kind: GroupVersionKind::new(res.group, res.version, res.kind),
+            kind: GroupVersionKind::new(&res.group, &res.version, &res.kind),
             resource: GroupVersionResource {
                 group: res.group.to_string(),
                 version: res.version.to_string(),
@@ -197,12 +197,12 @@ impl<'a> Attributes<'a> {
             }
             let kind = match &self.body {
                 Some(body) => body.kind.clone(),
-                None => GroupVersionKind::new(other.group, other.version, other.kind),
+                None => GroupVersionKind::new(&other.group, &other.version, &other.kind),
             };
             let resource = GroupVersionResource {
-                group: other.group.to_owned(),
-                version: other.version.to_owned(),
-                resource: other.plural.to_owned(),
+                group: other.group.to_string(),
+                version: other.version.to_string(),
+                resource: other.plural.to_string(),
             };
             all.push((resource, kind));
         }
@@ -225,11 +225,13 @@ impl<'a> Attributes<'a> {
     }
 
     /// The type of what is written, in a version of the resource.
-    pub(crate) fn schema(&self, version: &GroupVersionResource) -> Option<TypeRef> {
+    pub(crate) fn schema(&self, version: &GroupVersionResource) -> Option<Schema> {
+        let resources = &self.call.state.resources;
         match &self.body {
-            Some(body) => body.schema,
-            None => resource::find(&version.group, &version.version, &version.resource)
-                .map(|resource| resource.schema),
+            Some(body) => body.schema.map(Schema::from),
+            None => resources
+                .find(&version.group, &version.version, &version.resource)
+                .map(|resource| resource.schema.clone()),
         }
     }
 
@@ -266,7 +268,7 @@ impl<'a> Attributes<'a> {
 
 /// All versions of a resource.
 fn versions(resource: &Resource) -> impl Iterator<Item = &'static Resource> {
-    let (group, plural) = (resource.storage_group, resource.plural);
+    let (group, plural) = (resource.storage_group.clone(), resource.plural.clone());
     let all = resource::all().iter();
     all.filter(move |other| other.storage_group == group && other.plural == plural)
 }

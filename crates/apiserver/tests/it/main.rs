@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod admission;
+mod aggregation;
 mod apply;
+mod content;
 mod discovery;
 mod harness;
+mod hostile;
 mod https;
 mod kinds;
 mod listener;

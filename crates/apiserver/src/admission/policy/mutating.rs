@@ -284,7 +284,9 @@ fn applied(
             patch.insert(name.to_owned(), own.clone());
         }
     }
-    let form = attributes.schema(version).map_or(Form::Free, Form::of_type);
+    let form = attributes
+        .schema(version)
+        .map_or(Form::Free, |schema| Form::of(&schema));
     match api::fields::overlay(form, live, &patch) {
         Ok(object) => Ok(Some(object)),
         Err(error) => Err(format!("error applying patch: {error}")),

@@ -1,6 +1,6 @@
 //! The objects that a binding gives a policy for params, read from the cache.
 
-use api::resource::{self, Resource};
+use api::resource::{self, Resource, ResourceRef};
 use api::selector::LabelSelector;
 use serde_json::Value;
 
@@ -24,12 +24,12 @@ pub(super) fn collect(
         return Ok(vec![Value::Null]);
     }
     let (group, version) = resource::split_api_version(api_version);
-    let resource = resource::by_kind(group, version, kind).ok_or_else(|| {
+    let resource = by_kind(attributes, group, version, kind).ok_or_else(|| {
         format!("paramKind kind `&ParamKind{{APIVersion:{api_version},Kind:{kind},}}` not known")
     })?;
     let reference = &binding.param_ref;
-    let namespace = namespace(resource, reference, attributes)?;
-    let params = find(resource, reference, namespace, attributes)?;
+    let namespace = namespace(&resource, reference, attributes)?;
+    let params = find(&resource, reference, namespace, attributes)?;
     if params.is_empty() && text(reference, "/parameterNotFoundAction") == "Deny" {
         return Err(
             "no params found for policy binding with `Deny` parameterNotFoundAction".to_owned(),
@@ -38,8 +38,24 @@ pub(super) fn collect(
     Ok(params)
 }
 
+/// A kind of the table, or a custom one.
+fn by_kind(
+    attributes: &Attributes<'_>,
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Option<ResourceRef> {
+    if let Some(fixed) = resource::by_kind(group, version, kind) {
+        return Some(fixed.into());
+    }
+    let custom = attributes.call.state.resources.custom();
+    let mut all = custom.all().iter();
+    let found = all.find(|it| it.kind == kind && it.version == version && it.group == group)?;
+    Some(found.clone().into())
+}
+
 fn find(
-    resource: &'static Resource,
+    resource: &Resource,
     reference: &Value,
     namespace: &str,
     attributes: &Attributes<'_>,
