@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::annotations::Annotations;
+use crate::admission::policy::Policies;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::{self, Aggregation};
@@ -94,6 +95,7 @@ impl ApiServer {
             outbound,
             aggregation: Aggregation::new(config.front_proxy),
             webhooks: Webhooks::default(),
+            policies: Policies::default(),
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,

@@ -10,6 +10,7 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::admission::policy::Policies;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::Aggregation;
@@ -40,6 +41,7 @@ pub(crate) struct State {
     pub(crate) outbound: Outbound,
     pub(crate) aggregation: Aggregation,
     pub(crate) webhooks: Webhooks,
+    pub(crate) policies: Policies,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,

@@ -4,7 +4,7 @@
 //! bodies of other kinds (a Scale, a Binding, options) are as they were sent.
 
 use api::resource::{self, Resource};
-use api::schema::TypeRef;
+use api::schema::{Schema, TypeRef};
 use serde_json::{Map, Value, json};
 
 use crate::pipeline::{Call, stages};
@@ -222,6 +222,17 @@ impl<'a> Attributes<'a> {
             }
         }
         shown
+    }
+
+    /// The type of what is written, in a version of the resource.
+    pub(crate) fn schema(&self, version: &GroupVersionResource) -> Option<Schema> {
+        let resources = &self.call.state.resources;
+        match &self.body {
+            Some(body) => body.schema.map(Schema::from),
+            None => resources
+                .find(&version.group, &version.version, &version.resource)
+                .map(|resource| resource.schema.clone()),
+        }
     }
 
     /// Takes an object of a version as the new one: checked, pruned, defaulted, and brought to the

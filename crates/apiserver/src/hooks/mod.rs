@@ -3,6 +3,7 @@
 //! Invariant: a hook decides synchronously, from the request, the object and the cache; it never
 //! writes.
 
+mod admission_policy;
 mod csr;
 mod job;
 mod limit_range;
@@ -180,17 +181,20 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Roles,
         ("rbac.authorization.k8s.io", _) => &rbac::Bindings,
         (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => &admission_policy::Webhooks,
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicies" | "mutatingadmissionpolicies",
+        ) => &admission_policy::Policies,
+        ("admissionregistration.k8s.io", _) => &admission_policy::Bindings,
+        (
             "apiextensions.k8s.io"
             | "apiregistration.k8s.io"
-            | "admissionregistration.k8s.io"
             | "flowcontrol.apiserver.k8s.io"
             | "networking.k8s.io",
-            "customresourcedefinitions"
-            | "apiservices"
-            | "mutatingwebhookconfigurations"
-            | "validatingwebhookconfigurations"
-            | "servicecidrs"
-            | "ipaddresses",
+            "customresourcedefinitions" | "apiservices" | "servicecidrs" | "ipaddresses",
         ) => &Conditional,
         _ => &Plain,
     }

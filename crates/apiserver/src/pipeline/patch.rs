@@ -66,7 +66,8 @@ pub(crate) fn refusal(error: &PatchError) -> ApiError {
     match error {
         PatchError::Malformed(_) | PatchError::TooDeep => ApiError::bad_request(error.to_string()),
         PatchError::TooManyOperations(_) | PatchError::TooLarge => ApiError::too_large(error),
-        PatchError::DoesNotApply(why) => {
+        error @ (PatchError::DoesNotApply(_) | PatchError::TestFailed) => {
+            let why = error.to_string();
             let mut refused = ApiError::new(
                 422,
                 "Invalid",
