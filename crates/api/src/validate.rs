@@ -3,6 +3,7 @@
 //! One file a family of kinds. Invariant: a rule reads and never changes; what has the wrong type
 //! was refused by decoding, so here it reads as absent.
 
+mod apiservice;
 mod at;
 mod batch;
 mod cluster;
@@ -68,6 +69,7 @@ pub fn update_subresource(
             workload::status(kind, &at, &mut out);
         }
         ("", "Node", "status") => cluster::node_status(&at, &mut out),
+        ("apiregistration.k8s.io", "APIService", "status") => apiservice::status(&at, &mut out),
         _ => {}
     }
     out.into_vec()
@@ -113,6 +115,7 @@ fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Erro
         ) => {
             webhooks::configuration(new, old, kind.starts_with('M'), out);
         }
+        ("apiregistration.k8s.io", "APIService") => apiservice::check(new, out),
         ("rbac.authorization.k8s.io", kind) => rbac::check(kind, new, old, out),
         ("networking.k8s.io", "Ingress") => network::ingress(new, out),
         ("networking.k8s.io", "IngressClass") => network::ingress_class(new, old, out),

@@ -7,6 +7,7 @@
 //! - a write returns only after the cache has applied it (read your writes).
 
 pub mod admission;
+mod aggregation;
 mod alloc;
 pub mod auth;
 mod bootstrap;
@@ -32,7 +33,7 @@ mod storage;
 mod subresource;
 
 pub use crate::auth::user::User;
-pub use crate::config::{Config, NodeDialer, PeerCertificate, Stream};
+pub use crate::config::{Config, FrontProxy, NodeDialer, PeerCertificate, Stream};
 pub use crate::error::StartError;
 pub use crate::http::{Body, BoxError, empty_body, full_body};
 pub use crate::server::ApiServer;

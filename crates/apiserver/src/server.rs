@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::annotations::Annotations;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::{self, Aggregation};
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
@@ -91,6 +92,7 @@ impl ApiServer {
             admission: config.admission,
             turns: Turns::default(),
             outbound,
+            aggregation: Aggregation::new(config.front_proxy),
             webhooks: Webhooks::default(),
             drain: config.drain,
             metrics: Metrics::default(),
@@ -107,6 +109,8 @@ impl ApiServer {
         bootstrap::run(&state, &config.ca_pem).await?;
         state.bootstrapped.store(true, Ordering::Release);
         tasks.spawn(servers::run(state.clone()));
+        tasks.spawn(aggregation::keep_local(state.clone()));
+        tasks.spawn(aggregation::keep_availability(state.clone()));
         Ok(Arc::new(Self { state, tasks }))
     }
 
@@ -154,6 +158,11 @@ impl ApiServer {
             user = other;
         }
         self.authorize(info, &user)?;
+        let elsewhere = aggregation::serving(state, &info.path);
+        let elsewhere = elsewhere.or_else(|| aggregation::openapi_service(state, &info.path));
+        if let Some(service) = elsewhere {
+            return aggregation::proxy::serve(state, &service, &user, request).await;
+        }
         if !info.is_resource {
             let (method, headers) = (request.method(), request.headers());
             return Ok(nonresource::serve(

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::Aggregation;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::Authorizer;
@@ -36,6 +37,7 @@ pub(crate) struct State {
     pub(crate) admission: Admission,
     pub(crate) turns: Turns,
     pub(crate) outbound: Outbound,
+    pub(crate) aggregation: Aggregation,
     pub(crate) webhooks: Webhooks,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Authenticator,

@@ -200,6 +200,7 @@ async fn start(
         advertise,
         dialer: Arc::new(local.clone()),
         anonymous: false,
+        front_proxy: Some(credentials.front_proxy()),
         admission: config.admission.clone(),
         drain: drains.server.clone(),
     })

@@ -15,7 +15,7 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    fn new(value: &Value) -> Self {
+    pub(super) fn new(value: &Value) -> Self {
         let bytes = Bytes::from(value.to_string());
         let tag = hex::encode_upper(Sha512::digest(&bytes));
         Self { bytes, tag }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use self::documents::Document;
+use crate::aggregation::Merged;
 use crate::http::{Body, json as json_response, respond, text};
 use crate::negotiate::{self, Clause};
 use crate::query::Query;
@@ -51,7 +52,10 @@ pub(crate) fn serve(
         "/metrics" => metrics(state),
         "/api" | "/apis" => discovery(state, trimmed, headers),
         "/openapi/v2" => openapi_v2(state, headers),
-        "/openapi/v3" => document(&state.documents.openapi_v3(), "application/json", headers),
+        "/openapi/v3" => {
+            let found = merged(state, state.documents.openapi_v3(), Merged::openapi_v3);
+            document(&found, "application/json", headers)
+        }
         "/.well-known/openid-configuration" => json_response(StatusCode::OK, &openid(state)),
         "/openid/v1/jwks" => respond(
             StatusCode::OK,
@@ -72,6 +76,14 @@ fn other(state: &State, path: &str, query: &Query, headers: &HeaderMap) -> Respo
         ["openapi", "v3", "apis", group, version] => api::openapi::v3(group, version),
         _ => None,
     });
+    let found = match (segments.as_slice(), Merged::of(state)) {
+        (["apis", group], Some(merged)) => {
+            let local = found.map(|found| serde_json::from_slice(&found.bytes).unwrap_or_default());
+            let group = merged.group(group, local.unwrap_or_default());
+            group.map(|group| Document::new(&group))
+        }
+        _ => found,
+    };
     match found {
         Some(found) => {
             let mut answer = document(&found, "application/json", headers);
@@ -123,7 +135,7 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
             "application/json" if wants(&clause) => {
                 let found = match path {
                     "/api" => state.documents.aggregated_core(),
-                    _ => state.documents.aggregated(),
+                    _ => merged(state, state.documents.aggregated(), Merged::aggregated),
                 };
                 return document(&found, AGGREGATED, headers);
             }
@@ -136,7 +148,22 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
             let address = state.advertise.to_string();
             json_response(StatusCode::OK, &api::discovery::api_versions(&address))
         }
-        _ => document(&state.documents.groups(), "application/json", headers),
+        _ => {
+            let found = merged(state, state.documents.groups(), Merged::groups);
+            document(&found, "application/json", headers)
+        }
+    }
+}
+
+/// A document with what aggregated servers serve.
+fn merged(state: &State, found: Document, with: fn(&Merged, &Value) -> Value) -> Document {
+    match Merged::of(state) {
+        None => found,
+        Some(merged) => {
+            // The bytes were made from a value.
+            let local = serde_json::from_slice(&found.bytes).unwrap_or_default();
+            Document::new(&with(&merged, &local))
+        }
     }
 }
 
@@ -147,7 +174,8 @@ fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
             .iter()
             .any(|c| matches!(c.media, "application/json" | "*/*" | "application/*"));
     if takes_json {
-        document(&state.documents.openapi_v2(), "application/json", headers)
+        let found = merged(state, state.documents.openapi_v2(), Merged::openapi_v2);
+        document(&found, "application/json", headers)
     } else {
         crate::http::error(&ApiError::not_acceptable(&["application/json"]))
     }

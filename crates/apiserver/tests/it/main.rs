@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod admission;
+mod aggregation;
 mod apply;
 mod discovery;
 mod harness;
