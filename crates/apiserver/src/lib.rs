@@ -26,6 +26,7 @@ mod pipeline;
 mod proxy;
 mod query;
 mod route;
+pub mod rules;
 mod server;
 mod servers;
 mod state;
