@@ -15,8 +15,8 @@ use schemas::{Dialect, Schemas};
 fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut found = Vec::new();
     for resource in all() {
-        if !found.contains(&(resource.group, resource.version)) {
-            found.push((resource.group, resource.version));
+        if !found.contains(&(&*resource.group, &*resource.version)) {
+            found.push((&*resource.group, &*resource.version));
         }
     }
     found

@@ -62,7 +62,7 @@ pub fn update_subresource(
     let mut out = Errors::default();
     meta::update(res, new, old, &mut out);
     let at = At::root(new);
-    match (res.group, res.kind, subresource) {
+    match (&*res.group, &*res.kind, subresource) {
         ("", "Pod", "status") => pod::status(&at, old, &mut out),
         ("", "Pod", "ephemeralcontainers") => pod::ephemeral(&at, old, &mut out),
         ("apps", kind, "status") | ("", kind @ "ReplicationController", "status") => {
@@ -77,7 +77,7 @@ pub fn update_subresource(
 
 /// The rules of the kind; `old` where it is an update.
 fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
-    match (res.group, res.kind) {
+    match (&*res.group, &*res.kind) {
         ("", "Pod") => match old {
             None => pod::create(new, out),
             Some(old) => pod::update(new, old, out),

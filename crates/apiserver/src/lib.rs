@@ -25,6 +25,8 @@ mod outbound;
 mod pipeline;
 mod proxy;
 mod query;
+#[allow(dead_code, reason = "what definitions add is the next step")]
+mod resources;
 mod route;
 pub mod rules;
 mod server;

@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     let call = connect::admit(call, rest).await?;
-    let (target, path) = match (call.resource.plural, call.subresource.as_str()) {
+    let (target, path) = match (&*call.resource.plural, call.subresource.as_str()) {
         ("nodes", _) => node_proxy(&call, rest, request.uri())?,
         ("services", _) => service_proxy(&call, rest, request.uri())?,
         ("pods", "proxy") => pod_proxy(&call, rest, request.uri())?,
@@ -168,7 +168,7 @@ fn pod_request(call: &Call) -> Result<(Target, String), ApiError> {
         .state
         .core("pods")
         .get(&call.namespace, &call.name)
-        .ok_or_else(|| ApiError::not_found(call.resource, &call.name))?
+        .ok_or_else(|| ApiError::not_found(&call.resource, &call.name))?
         .value();
     let node = text(&pod, "/spec/nodeName");
     let place = format!("{}/{}", call.namespace, call.name);

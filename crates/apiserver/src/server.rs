@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use api::resource;
 use api::status::ApiError;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
@@ -38,6 +37,7 @@ use crate::nonresource::{self, documents::Documents};
 use crate::outbound::Outbound;
 use crate::pipeline::{self, Call};
 use crate::query::Query;
+use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
 use crate::{bootstrap, impersonate, servers};
@@ -99,6 +99,7 @@ impl ApiServer {
             addresses,
             ports: Ports::new(config.node_ports),
             documents: Documents::default(),
+            resources: Resources::default(),
             bootstrapped: AtomicBool::new(false),
         });
         hooks::service::set_up(&state)
@@ -121,7 +122,7 @@ impl ApiServer {
         let started = Instant::now();
         let query = Query::parse(request.uri().query());
         let info = Info::parse(request.method(), request.uri().path(), &query);
-        let labels = labels(&info);
+        let labels = labels(&self.state.resources, &info);
         let syntax = negotiate::preferred(request.headers());
         self.state.metrics.inflight(1);
         let response = match self.dispatch(&info, query, request).await {
@@ -221,7 +222,8 @@ impl ApiServer {
         request: &Request<Body>,
         user: User,
     ) -> Result<Option<Call>, ApiError> {
-        let Some(res) = resource::find(&info.group, &info.version, &info.resource) else {
+        let served = &self.state.resources;
+        let Some(res) = served.find(&info.group, &info.version, &info.resource) else {
             return Ok(None);
         };
         let is_namespace = res.group.is_empty() && res.plural == "namespaces";
@@ -244,7 +246,7 @@ impl ApiServer {
         if refused {
             return Err(ApiError::method_not_allowed());
         }
-        let warnings = match (res.group, res.plural) {
+        let warnings = match (&*res.group, &*res.plural) {
             ("", "endpoints") => {
                 vec![
                     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
@@ -261,12 +263,12 @@ impl ApiServer {
         Ok(Some(Call {
             state: self.state.clone(),
             user: Arc::new(user),
-            resource: res,
             namespace: if res.namespaced {
                 info.namespace.clone()
             } else {
                 String::new()
             },
+            resource: res,
             name: info.name.clone(),
             subresource: info.subresource.clone(),
             query,
@@ -400,9 +402,11 @@ impl ApiServer {
 }
 
 /// What a request is counted by; unknown paths are counted together.
-fn labels(info: &Info) -> Labels {
-    let known =
-        info.is_resource && resource::find(&info.group, &info.version, &info.resource).is_some();
+fn labels(served: &Resources, info: &Info) -> Labels {
+    let known = info.is_resource
+        && served
+            .find(&info.group, &info.version, &info.resource)
+            .is_some();
     let verb = match (info.verb, info.subresource.as_str()) {
         (_, "exec" | "attach" | "portforward" | "proxy" | "log") => "CONNECT",
         ("get" | "head", _) => "GET",
@@ -433,7 +437,8 @@ fn labels(info: &Info) -> Labels {
         }
     };
     let sub = known
-        && resource::find(&info.group, &info.version, &info.resource)
+        && served
+            .find(&info.group, &info.version, &info.resource)
             .is_some_and(|r| r.subresource(&info.subresource).is_some());
     Labels {
         verb,

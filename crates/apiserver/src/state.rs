@@ -21,6 +21,7 @@ use crate::config::NodeDialer;
 use crate::metrics::Metrics;
 use crate::nonresource::documents::Documents;
 use crate::outbound::Outbound;
+use crate::resources::Resources;
 
 /// How long a write waits for the cache to show it.
 pub(crate) const APPLY_LIMIT: Duration = Duration::from_secs(10);
@@ -46,13 +47,14 @@ pub(crate) struct State {
     pub(crate) addresses: Addresses,
     pub(crate) ports: Ports,
     pub(crate) documents: Documents,
+    pub(crate) resources: Resources,
     pub(crate) bootstrapped: AtomicBool,
 }
 
 impl State {
     /// The cache of a resource, whatever version of it was asked for.
     pub(crate) fn kind(&self, resource: &Resource) -> Arc<KindCache> {
-        self.cache.kind(resource.storage_group, resource.plural)
+        self.cache.kind(&resource.storage_group, &resource.plural)
     }
 
     /// The cache of a core resource.
