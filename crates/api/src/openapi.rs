@@ -3,6 +3,7 @@
 //! The descriptions are those that the `k8s-openapi` crate carries. The paths hold what clients ask
 //! of them: which verbs and query parameters a kind has, and which patches it takes.
 
+pub mod gnostic;
 mod paths;
 mod schemas;
 

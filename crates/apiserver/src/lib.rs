@@ -15,6 +15,7 @@ pub mod cache;
 mod codec;
 mod config;
 mod error;
+mod gzip;
 mod hooks;
 mod http;
 mod impersonate;
@@ -23,6 +24,7 @@ mod negotiate;
 mod nonresource;
 mod outbound;
 mod pipeline;
+mod pretty;
 mod proxy;
 mod query;
 #[allow(dead_code, reason = "what definitions add is the next step")]

@@ -275,7 +275,7 @@ impl ListOptions {
             ),
             Match::Exact if self.resource_version == Some(0) => forbidden(
                 "resourceVersionMatch",
-                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             ),
             _ => Vec::new(),
         }

@@ -40,7 +40,7 @@ use crate::query::Query;
 use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, impersonate, servers};
+use crate::{bootstrap, gzip, impersonate, pretty, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -124,8 +124,10 @@ impl ApiServer {
         let info = Info::parse(request.method(), request.uri().path(), &query);
         let labels = labels(&self.state.resources, &info);
         let syntax = negotiate::preferred(request.headers());
+        let pretty = pretty::wanted(&query, request.headers());
+        let gzipped = gzip::accepted(request.headers());
         self.state.metrics.inflight(1);
-        let response = match self.dispatch(&info, query, request).await {
+        let mut response = match self.dispatch(&info, query, request).await {
             Ok(response) => response,
             Err(error) => {
                 if error.code >= 500 {
@@ -134,6 +136,14 @@ impl ApiServer {
                 error_in(syntax, &error)
             }
         };
+        if !is_stream(&info) {
+            if pretty {
+                response = pretty::spread(response).await;
+            }
+            if gzipped {
+                response = gzip::compress(response);
+            }
+        }
         self.state.metrics.inflight(-1);
         self.state
             .metrics
@@ -399,6 +409,12 @@ impl ApiServer {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+/// Whether an answer goes on and on, or is somebody else's.
+fn is_stream(info: &Info) -> bool {
+    let sub = info.subresource.as_str();
+    info.verb == "watch" || matches!(sub, "exec" | "attach" | "portforward" | "proxy" | "log")
 }
 
 /// What a request is counted by; unknown paths are counted together.

@@ -22,6 +22,13 @@ pub enum Problem {
     Unknown(String),
     /// A field that the document holds twice.
     Duplicate(String),
+    /// A key that a map in YAML holds twice, and the line of the second.
+    Repeated {
+        /// The key.
+        key: String,
+        /// Its line, from 1.
+        line: usize,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -29,6 +36,11 @@ impl fmt::Display for Problem {
         match self {
             Self::Unknown(path) => write!(f, "unknown field {path:?}"),
             Self::Duplicate(path) => write!(f, "duplicate field {path:?}"),
+            // The words of the YAML library that upstream reads with.
+            Self::Repeated { key, line } => write!(
+                f,
+                "yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map"
+            ),
         }
     }
 }

@@ -5,6 +5,7 @@ mod health;
 
 use std::sync::Arc;
 
+use api::openapi::gnostic;
 use api::status::ApiError;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ use crate::state::State;
 
 /// The version of Kubernetes whose behaviour this is.
 const GIT_VERSION: &str = concat!("v1.36.2+knarr", env!("CARGO_PKG_VERSION"));
+/// How clients asked for OpenAPI v2 in protobuf before the media type was made valid.
+const OPENAPI_V2_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Paths that everybody may read, even where anonymous requests are off.
@@ -167,17 +170,31 @@ fn merged(state: &State, found: Document, with: fn(&Merged, &Value) -> Value) ->
     }
 }
 
+fn openapi_v2_merged(state: &State) -> Document {
+    merged(state, state.documents.openapi_v2(), Merged::openapi_v2)
+}
+
 fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
     let clauses = negotiate::clauses(headers);
-    let takes_json = clauses.is_empty()
-        || clauses
-            .iter()
-            .any(|c| matches!(c.media, "application/json" | "*/*" | "application/*"));
-    if takes_json {
-        let found = merged(state, state.documents.openapi_v2(), Merged::openapi_v2);
-        document(&found, "application/json", headers)
-    } else {
-        crate::http::error(&ApiError::not_acceptable(&["application/json"]))
+    let binary = clauses.iter().find_map(|clause| match clause.media {
+        "application/json" | "*/*" | "application/*" => Some(false),
+        OPENAPI_V2_OLD | gnostic::V2_MEDIA_TYPE => Some(true),
+        _ => None,
+    });
+    match binary {
+        Some(true) => {
+            let found = match Merged::of(state) {
+                None => state.documents.openapi_v2_protobuf(),
+                Some(_) => openapi_v2_merged(state).in_protobuf(),
+            };
+            document(&found, gnostic::V2_MEDIA_TYPE, headers)
+        }
+        None if !clauses.is_empty() => {
+            let mut refused = Response::new(crate::http::empty_body());
+            *refused.status_mut() = StatusCode::NOT_ACCEPTABLE;
+            refused
+        }
+        _ => document(&openapi_v2_merged(state), "application/json", headers),
     }
 }
 

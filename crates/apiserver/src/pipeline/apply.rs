@@ -64,9 +64,12 @@ pub(crate) fn parse(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
         ));
     }
     match stages::report(call, &document.duplicates)? {
-        Some(strict) => Err(ApiError::bad_request(format!(
-            "error strict decoding patch: {strict}"
-        ))),
+        Some(strict) => {
+            let why = strict.trim_start_matches("strict decoding error: ");
+            Err(ApiError::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: {why}"
+            )))
+        }
         None => Ok(document.value),
     }
 }

@@ -109,10 +109,12 @@ impl Form {
         }
     }
 
-    fn metadata_json(object: &Object) -> Vec<u8> {
-        let mut out =
-            b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":"
-                .to_vec();
+    fn metadata_json(&self, object: &Object) -> Vec<u8> {
+        let version = self.accepted.meta_version;
+        let mut out = format!(
+            "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":"
+        )
+        .into_bytes();
         out.extend_from_slice(object.metadata_json());
         out.push(b'}');
         out
@@ -126,7 +128,7 @@ impl Form {
             Include::None => {}
             Include::Metadata => {
                 out.extend_from_slice(b",\"object\":");
-                out.extend_from_slice(&Self::metadata_json(object));
+                out.extend_from_slice(&self.metadata_json(object));
             }
             Include::Object => {
                 out.extend_from_slice(b",\"object\":");
@@ -144,8 +146,9 @@ impl Form {
             Value::Array(Vec::new())
         };
         let now = Timestamp::now();
+        let version = self.accepted.meta_version;
         let mut out = format!(
-            "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":["
+            "{{\"kind\":\"Table\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":["
         )
         .into_bytes();
         for (i, object) in objects.iter().enumerate() {
@@ -162,7 +165,7 @@ impl Form {
     fn one<'a>(&self, object: &'a Object, heading: bool) -> Cow<'a, [u8]> {
         match self.accepted.shape {
             Shape::Object => self.object_json(object),
-            Shape::Metadata => Cow::Owned(Self::metadata_json(object)),
+            Shape::Metadata => Cow::Owned(self.metadata_json(object)),
             Shape::Table => {
                 let metadata = json!({"resourceVersion": object.revision.to_string()});
                 Cow::Owned(self.table(&metadata, heading, &[object]))
@@ -200,7 +203,7 @@ impl Form {
     fn one_value(&self, object: &Object) -> Value {
         match self.accepted.shape {
             Shape::Metadata => {
-                serde_json::from_slice(&Self::metadata_json(object)).unwrap_or_default()
+                serde_json::from_slice(&self.metadata_json(object)).unwrap_or_default()
             }
             Shape::Object | Shape::Table => self.value(object),
         }
@@ -211,11 +214,11 @@ impl Form {
         match self.accepted.shape {
             Shape::Object => object,
             Shape::Metadata => json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "kind": "PartialObjectMetadata", "apiVersion": self.accepted.meta_version,
                 "metadata": object["metadata"],
             }),
             Shape::Table => json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                "kind": "Table", "apiVersion": self.accepted.meta_version,
                 "metadata": {"resourceVersion": object["metadata"]["resourceVersion"]},
                 "columnDefinitions": [],
                 "rows": [{"cells": [], "object": object}],
@@ -282,7 +285,7 @@ impl Form {
             return self.encoded(StatusCode::OK, self.table(&meta.value(), true, &borrowed));
         }
         let (kind, version) = match self.accepted.shape {
-            Shape::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
+            Shape::Metadata => ("PartialObjectMetadataList", self.accepted.meta_version),
             _ => (&*self.resource.list_kind, &*self.resource.api_version),
         };
         if self.accepted.syntax == Syntax::Protobuf

@@ -64,17 +64,20 @@ pub(crate) fn parse(syntax: Syntax, body: &Bytes) -> Result<Value, ApiError> {
         Syntax::Protobuf => {
             api::proto::decode(body).map_err(|error| ApiError::bad_request(error.to_string()))
         }
-        Syntax::Yaml => {
-            let text = std::str::from_utf8(body)
-                .map_err(|_| ApiError::bad_request("the body is not valid UTF-8"))?;
-            let documents = api::yaml::parse_documents(text)
-                .map_err(|error| ApiError::bad_request(error.to_string()))?;
-            documents
-                .into_iter()
-                .next()
-                .ok_or_else(|| ApiError::bad_request("the body holds no document"))
-        }
+        Syntax::Yaml => Ok(parse_yaml(body)?.value),
     }
+}
+
+/// The first document of a body in YAML.
+fn parse_yaml(body: &Bytes) -> Result<api::yaml::Document, ApiError> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| ApiError::bad_request("the body is not valid UTF-8"))?;
+    let documents =
+        api::yaml::parse_stream(text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    documents
+        .into_iter()
+        .next()
+        .ok_or_else(|| ApiError::bad_request("the body holds no document"))
 }
 
 /// Stage 1, decode: the body as an object of `kind` in `api_version`, checked against its type.
@@ -86,12 +89,15 @@ pub(crate) fn decode(
     ty: &Schema,
 ) -> Result<Value, ApiError> {
     let syntax = body_syntax(&call.headers)?;
-    let mut object = parse(syntax, body)?;
-    check_type(&mut object, api_version, kind)?;
-    let mut problems = match syntax {
-        Syntax::Json => schema::duplicates(body),
-        Syntax::Yaml | Syntax::Protobuf => Vec::new(),
+    let (mut object, mut problems) = match syntax {
+        Syntax::Json => (parse(syntax, body)?, schema::duplicates(body)),
+        Syntax::Yaml => {
+            let document = parse_yaml(body)?;
+            (document.value, document.duplicates)
+        }
+        Syntax::Protobuf => (parse(syntax, body)?, Vec::new()),
     };
+    check_type(&mut object, api_version, kind)?;
     let version = api_version.rsplit('/').next().unwrap_or_default();
     let unfit = |why: String| {
         ApiError::bad_request(format!(
@@ -136,13 +142,7 @@ pub(crate) fn report(call: &Call, problems: &[Problem]) -> Result<Option<String>
     if problems.is_empty() || strictness == Strictness::Ignore {
         return Ok(None);
     }
-    let words: Vec<String> = problems
-        .iter()
-        .map(|problem| match problem {
-            Problem::Unknown(path) => format!("unknown field {path:?}"),
-            Problem::Duplicate(path) => format!("duplicate field {path:?}"),
-        })
-        .collect();
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
     if strictness == Strictness::Strict {
         return Ok(Some(format!("strict decoding error: {}", words.join(", "))));
     }

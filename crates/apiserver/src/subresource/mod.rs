@@ -14,6 +14,7 @@ use api::status::ApiError;
 use http::{Request, Response};
 
 use crate::http::{Body, read_body};
+use crate::negotiate;
 use crate::pipeline::Call;
 use crate::proxy;
 
@@ -58,6 +59,8 @@ pub(crate) async fn serve(
     if !allowed {
         return Err(ApiError::method_not_allowed());
     }
+    // None of them has a Table or metadata alone.
+    negotiate::accept(&call.headers, false, false)?;
     let body = read_body(request.into_body()).await?;
     let call = Arc::new(call);
     let (task, verb) = (call.clone(), verb.to_owned());

@@ -4,8 +4,10 @@
 mod admission;
 mod aggregation;
 mod apply;
+mod content;
 mod discovery;
 mod harness;
+mod hostile;
 mod https;
 mod kinds;
 mod listener;
