@@ -3,7 +3,7 @@
 //! Invariant: `object` and `old_object` of a resource's own kind are in the version that is stored;
 //! bodies of other kinds (a Scale, a Binding, options) are as they were sent.
 
-use api::resource::{self, Resource};
+use api::resource::{self, Resource, ResourceRef};
 use api::schema::{Schema, TypeRef};
 use serde_json::{Map, Value, json};
 
@@ -191,7 +191,7 @@ impl<'a> Attributes<'a> {
     pub(crate) fn equivalents(&self) -> Vec<(GroupVersionResource, GroupVersionKind)> {
         let mut all = vec![(self.resource.clone(), self.kind.clone())];
         let own = &self.call.resource;
-        for other in versions(own) {
+        for other in self.versions() {
             if other.api_version == own.api_version {
                 continue;
             }
@@ -209,16 +209,36 @@ impl<'a> Attributes<'a> {
         all
     }
 
+    fn named(&self, version: &GroupVersionResource) -> Option<ResourceRef> {
+        let resources = &self.call.state.resources;
+        resources.find(&version.group, &version.version, &version.resource)
+    }
+
+    /// All versions of the resource.
+    fn versions(&self) -> Vec<ResourceRef> {
+        let own = &self.call.resource;
+        let same = |other: &Resource| {
+            other.storage_group == own.storage_group && other.plural == own.plural
+        };
+        let fixed = resource::all().iter().filter(|other| same(other));
+        let custom = self.call.state.resources.custom();
+        let custom = custom.all().iter().filter(|other| same(other)).cloned();
+        fixed
+            .map(ResourceRef::from)
+            .chain(custom.map(ResourceRef::from))
+            .collect()
+    }
+
     /// An object of these attributes as a version of the resource has it.
     pub(crate) fn shown(&self, object: &Value, version: &GroupVersionResource) -> Value {
         let mut shown = object.clone();
         if self.body.is_none()
             && !shown.is_null()
-            && let Some(to) = resource::find(&version.group, &version.version, &version.resource)
+            && let Some(to) = self.named(version)
         {
             let from = self.call.resource.storage();
             if from.api_version != to.api_version {
-                api::convert::convert(from, to, &mut shown);
+                api::convert::convert(from, &to, &mut shown);
             }
         }
         shown
@@ -253,24 +273,15 @@ impl<'a> Attributes<'a> {
                 }
             }
             None => {
-                if let Some(from) =
-                    resource::find(&version.group, &version.version, &version.resource)
-                {
-                    api::schema::decode(from, &mut shown)?;
-                    stages::to_storage(from, &mut shown);
+                if let Some(from) = self.named(version) {
+                    api::schema::decode(&from, &mut shown)?;
+                    stages::to_storage(&from, &mut shown);
                 }
             }
         }
         self.object = shown;
         Ok(())
     }
-}
-
-/// All versions of a resource.
-fn versions(resource: &Resource) -> impl Iterator<Item = &'static Resource> {
-    let (group, plural) = (resource.storage_group.clone(), resource.plural.clone());
-    let all = resource::all().iter();
-    all.filter(move |other| other.storage_group == group && other.plural == plural)
 }
 
 /// The options of a create or an update as its query says them; a patch is an update.
