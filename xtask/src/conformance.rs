@@ -90,6 +90,9 @@ pub(crate) struct Options {
     /// Keep the suite's log and report, and the cluster's log, in this folder.
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// Take the verdicts of these reports of ginkgo instead of running the suite.
+    #[arg(long)]
+    report: Vec<PathBuf>,
     /// Say what came of it without writing the page.
     #[arg(long)]
     dry: bool,
@@ -113,6 +116,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .filter(|line| !line.is_empty())
         .map(str::to_owned)
         .collect();
+    if !options.report.is_empty() {
+        let mut verdicts = Vec::new();
+        for report in &options.report {
+            verdicts.extend(results::report(report)?);
+        }
+        return publish(options, &names, verdicts);
+    }
     let folder = match &options.keep {
         Some(folder) => folder.clone(),
         None => std::env::temp_dir().join(format!("knarr-conformance-{}", std::process::id())),

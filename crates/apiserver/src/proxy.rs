@@ -57,6 +57,9 @@ pub(crate) async fn serve(
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     let call = connect::admit(call, rest).await?;
+    if let Some(redirect) = to_root(&call, rest, &request) {
+        return Ok(redirect);
+    }
     let (target, path) = match (&*call.resource.plural, call.subresource.as_str()) {
         ("nodes", _) => node_proxy(&call, rest, request.uri())?,
         ("services", _) => service_proxy(&call, rest, request.uri())?,
@@ -65,6 +68,24 @@ pub(crate) async fn serve(
     };
     let stream = dial(&call, &target).await?;
     forward(stream, request, &path).await
+}
+
+/// `…/proxy` is asked for as `…/proxy/`, so that what is relative in the page leads below it.
+fn to_root(call: &Call, rest: &str, request: &Request<Body>) -> Option<Response<Body>> {
+    let uri = request.uri();
+    let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
+    let upgrades = request.headers().contains_key(header::UPGRADE);
+    let bare = call.subresource == "proxy" && rest.is_empty() && !uri.path().ends_with('/');
+    if !reads || upgrades || !bare {
+        return None;
+    }
+    let query = uri.query().map(|query| format!("?{query}"));
+    let place = format!("{}/{}", uri.path(), query.unwrap_or_default());
+    let mut response = Response::new(crate::http::empty_body());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    let place = http::HeaderValue::try_from(place).ok()?;
+    response.headers_mut().insert(header::LOCATION, place);
+    Some(response)
 }
 
 fn rest_path(rest: &str, uri: &Uri) -> String {

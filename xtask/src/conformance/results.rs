@@ -117,6 +117,10 @@ fn verdict(spec: &Value) -> Option<Verdict> {
         return None;
     }
     let state = spec["State"].as_str()?;
+    // Ended by us, not by what it tests.
+    if matches!(state, "interrupted" | "aborted") {
+        return None;
+    }
     if matches!(state, "skipped" | "pending" | "") && spec["Failure"]["Message"].is_null() {
         return None;
     }
@@ -176,6 +180,7 @@ mod tests {
             Some("failed: timed out waiting for a pod")
         );
         assert_eq!(spec("skipped", None), None);
+        assert_eq!(spec("interrupted", Some("by user")), None);
         // A test that skips itself says why.
         let skipped = spec("skipped", Some("needs two nodes")).expect("it ran");
         assert_eq!(skipped.failure.as_deref(), Some("skipped: needs two nodes"));

@@ -137,3 +137,16 @@ async fn exec_is_passed_through_in_both_directions() {
     assert_eq!(echo, b"ping");
     front.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_of_what_is_proxied_ends_with_a_slash() {
+    let c = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/services/web/proxy";
+    let answer = c.get(&format!("{path}?a=b")).await;
+    assert_eq!(answer.status, 301);
+    assert_eq!(answer.headers["location"], format!("{path}/?a=b"));
+    c.get(&format!("{path}/?a=b")).await.refused(404);
+    c.send(Method::POST, path, "text/plain", "x".into())
+        .await
+        .refused(404);
+}
