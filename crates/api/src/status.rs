@@ -1,5 +1,6 @@
 //! `metav1.Status`: every error that the API answers, in upstream's words.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -20,7 +21,7 @@ pub struct ApiError {
     /// HTTP status code.
     pub code: u16,
     /// Machine-readable reason, for example `NotFound`; may be empty.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// What a user reads.
     pub message: String,
     /// Details for programs.
@@ -52,11 +53,35 @@ impl ApiError {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
-            reason,
+            reason: Cow::Borrowed(reason),
             message: message.into(),
             details: None,
             continue_token: None,
         }
+    }
+
+    /// A Status that somebody else made, such as a webhook, under another message and code.
+    #[must_use]
+    pub fn of_status(code: u16, message: impl Into<String>, status: &Value) -> Self {
+        let text = |pointer: &str| {
+            let text = status.pointer(pointer).and_then(Value::as_str);
+            text.unwrap_or_default().to_owned()
+        };
+        let mut error = Self::new(code, "", message);
+        error.reason = Cow::Owned(text("/reason"));
+        if let Some(details) = status.get("details").filter(|d| d.is_object()) {
+            let causes = details.get("causes").and_then(Value::as_array);
+            let retry = details.get("retryAfterSeconds").and_then(Value::as_u64);
+            error.details = Some(Box::new(Details {
+                name: text("/details/name"),
+                group: text("/details/group"),
+                kind: text("/details/kind"),
+                uid: text("/details/uid"),
+                causes: causes.cloned().unwrap_or_default(),
+                retry_after_seconds: retry.and_then(|secs| u32::try_from(secs).ok()),
+            }));
+        }
+        error
     }
 
     fn on(mut self, name: &str, group: &str, kind: &str) -> Self {
@@ -334,7 +359,7 @@ impl ApiError {
         status.insert("metadata".into(), Value::Object(metadata));
         status.insert("status".into(), "Failure".into());
         insert_text(&mut status, "message", &self.message);
-        insert_text(&mut status, "reason", self.reason);
+        insert_text(&mut status, "reason", &self.reason);
         if let Some(details) = &self.details {
             status.insert("details".into(), details.to_value());
         }

@@ -22,6 +22,7 @@ mod security;
 mod service;
 mod storage;
 mod volume;
+mod webhooks;
 mod workload;
 
 use serde_json::Value;
@@ -36,6 +37,9 @@ pub use error::{FieldError, FieldErrorKind};
 pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::create(res, object, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(object, None)].concat();
+    }
     content(res, &At::root(object), None, &mut out);
     out.into_vec()
 }
@@ -45,6 +49,9 @@ pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {
 pub fn update(res: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::update(res, new, old, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(new, Some(old))].concat();
+    }
     content(res, &At::root(new), Some(old), &mut out);
     out.into_vec()
 }
@@ -59,6 +66,9 @@ pub fn update_subresource(
 ) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::update(res, new, old, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(new, Some(old))].concat();
+    }
     let at = At::root(new);
     match (&*res.group, &*res.kind, subresource) {
         ("", "Pod", "status") => pod::status(&at, old, &mut out),
@@ -105,6 +115,12 @@ fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Erro
         ("policy", "PodDisruptionBudget") => cluster::disruption_budget(new, out),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             cluster::custom_resource_definition(new, out)
+        }
+        (
+            "admissionregistration.k8s.io",
+            kind @ ("MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration"),
+        ) => {
+            webhooks::configuration(new, old, kind.starts_with('M'), out);
         }
         ("rbac.authorization.k8s.io", kind) => rbac::check(kind, new, old, out),
         ("networking.k8s.io", "Ingress") => network::ingress(new, out),

@@ -10,6 +10,8 @@ use api::resource::Resource;
 use stdx::Histogram;
 use stdx::histogram::Snapshot;
 
+use crate::admission::webhook::metrics::WebhookMetrics;
+
 /// Bounds of the latency histogram, in seconds.
 const BUCKETS: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
@@ -81,7 +83,12 @@ impl Metrics {
     }
 
     /// The text; `objects` are the numbers of stored objects by `group/plural`.
-    pub(crate) fn render(&self, objects: &[(String, usize)], store: &store::Metrics) -> String {
+    pub(crate) fn render(
+        &self,
+        objects: &[(String, usize)],
+        store: &store::Metrics,
+        webhooks: &WebhookMetrics,
+    ) -> String {
         let mut out = String::new();
         let counts = self.lock();
         head(
@@ -131,6 +138,7 @@ impl Metrics {
             let _ = writeln!(out, "{name}{{resource=\"{resource}\"}} {count}");
         }
         render_store(&mut out, store);
+        webhooks.render(&mut out);
         out
     }
 }
@@ -216,7 +224,7 @@ fn render_store(out: &mut String, store: &store::Metrics) {
 }
 
 /// The lines of one histogram; `labels` may be empty.
-fn buckets(out: &mut String, name: &str, labels: &str, histogram: &Snapshot) {
+pub(crate) fn buckets(out: &mut String, name: &str, labels: &str, histogram: &Snapshot) {
     let (comma, braced) = if labels.is_empty() {
         ("", String::new())
     } else {
@@ -234,7 +242,8 @@ fn buckets(out: &mut String, name: &str, labels: &str, histogram: &Snapshot) {
     let _ = writeln!(out, "{name}_count{braced} {count}");
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+/// The lines before a metric's values.
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

@@ -15,9 +15,11 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use crate::admission::connect;
 use crate::config::Stream;
 use crate::hooks::text;
 use crate::http::{Body, BoxError};
+use crate::outbound;
 use crate::pipeline::Call;
 use crate::query::Query;
 
@@ -52,6 +54,7 @@ pub(crate) async fn serve(
     rest: &str,
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
+    let call = connect::admit(call, rest).await?;
     let (target, path) = match (&*call.resource.plural, call.subresource.as_str()) {
         ("nodes", _) => node_proxy(&call, rest, request.uri())?,
         ("services", _) => service_proxy(&call, rest, request.uri())?,
@@ -151,36 +154,10 @@ fn service_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String),
 
 /// A ready endpoint of a Service's port.
 fn endpoint(call: &Call, service: &str, port_name: &str) -> Option<SocketAddr> {
-    let slices = call.state.cache.kind("discovery.k8s.io", "endpointslices");
-    for slice in slices.list(Some(&call.namespace)) {
-        let of = slice
-            .labels
-            .as_ref()
-            .and_then(|l| l.get("kubernetes.io/service-name"));
-        if of.and_then(Value::as_str) != Some(service) {
-            continue;
-        }
-        let slice = slice.value();
-        let items = |name: &str| {
-            slice
-                .get(name)
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-        };
-        let port = items("ports")
-            .find(|p| text(p, "/name") == port_name)
-            .and_then(|p| p.get("port"))
-            .and_then(Value::as_u64)
-            .and_then(|p| u16::try_from(p).ok());
-        let address = items("endpoints")
-            .filter(|e| e.pointer("/conditions/ready").and_then(Value::as_bool) != Some(false))
-            .find_map(|e| text(e, "/addresses/0").parse().ok());
-        if let (Some(address), Some(port)) = (address, port) {
-            return Some(SocketAddr::new(address, port));
-        }
+    match outbound::endpoints(&call.state.cache, &call.namespace, service, port_name) {
+        outbound::Endpoints::Ready(ready) => ready.first().copied(),
+        outbound::Endpoints::Untracked => None,
     }
-    None
 }
 
 /// A request to the node that a pod runs on, in the kubelet's own form.
@@ -309,7 +286,7 @@ fn container(call: &Call, pod: &Value) -> Result<String, ApiError> {
 }
 
 /// Encodes query pairs.
-fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = String::new();
     for (key, value) in pairs {
         if !out.is_empty() {

@@ -18,7 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::annotations::Annotations;
 use crate::admission::quota::Turns;
+use crate::admission::webhook::Webhooks;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
@@ -31,12 +33,13 @@ use crate::http::{Body, BoxError, error_in, text};
 use crate::metrics::{Labels, Metrics};
 use crate::negotiate;
 use crate::nonresource::{self, documents::Documents};
+use crate::outbound::Outbound;
 use crate::pipeline::{self, Call};
 use crate::query::Query;
 use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, impersonate, servers};
+use crate::{bootstrap, definitions, impersonate, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -69,6 +72,7 @@ impl ApiServer {
         }
         let (cache, subscription) = Cache::load(&config.store).await?;
         let tasks = TaskTracker::new();
+        let outbound = Outbound::new(cache.clone());
         let state = Arc::new(State {
             authenticator: Authenticator::new(
                 cache.clone(),
@@ -86,6 +90,8 @@ impl ApiServer {
             anonymous: config.anonymous,
             admission: config.admission,
             turns: Turns::default(),
+            outbound,
+            webhooks: Webhooks::default(),
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,
@@ -94,6 +100,7 @@ impl ApiServer {
             resources: Resources::default(),
             bootstrapped: AtomicBool::new(false),
         });
+        definitions::set_up(&state);
         hooks::service::set_up(&state)
             .await
             .map_err(StartError::Load)?;
@@ -102,6 +109,7 @@ impl ApiServer {
         bootstrap::run(&state, &config.ca_pem).await?;
         state.bootstrapped.store(true, Ordering::Release);
         tasks.spawn(servers::run(state.clone()));
+        tasks.spawn(definitions::run(state.clone()));
         Ok(Arc::new(Self { state, tasks }))
     }
 
@@ -259,7 +267,10 @@ impl ApiServer {
             query,
             headers: request.headers().clone(),
             dry_run,
-            warnings: std::sync::Mutex::new(warnings),
+            warnings: Arc::new(std::sync::Mutex::new(warnings)),
+            annotations: Arc::new(Annotations::default()),
+            started: Instant::now(),
+            built_in_only: false,
         }))
     }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::admission::quota::Turns;
+use crate::admission::webhook::Webhooks;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::Authorizer;
@@ -18,6 +19,7 @@ use crate::cache::{Cache, KindCache};
 use crate::config::NodeDialer;
 use crate::metrics::Metrics;
 use crate::nonresource::documents::Documents;
+use crate::outbound::Outbound;
 use crate::resources::Resources;
 
 /// How long a write waits for the cache to show it.
@@ -34,6 +36,8 @@ pub(crate) struct State {
     pub(crate) anonymous: bool,
     pub(crate) admission: Admission,
     pub(crate) turns: Turns,
+    pub(crate) outbound: Outbound,
+    pub(crate) webhooks: Webhooks,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,

@@ -6,6 +6,7 @@
 //! is ring's.
 
 mod authority;
+mod client;
 mod error;
 mod file;
 mod leaf;
@@ -15,6 +16,7 @@ mod tls;
 mod token;
 
 pub use authority::Authority;
+pub use client::{Trust, client_tls};
 pub use error::{PkiError, TokenError};
 pub use file::write_private;
 pub use leaf::{KeyPair, LEAF_LIFETIME, Leaf, San, Usage};

@@ -95,7 +95,7 @@ fn certified(pair: &KeyPair) -> Result<Arc<CertifiedKey>, PkiError> {
     Ok(Arc::new(certified))
 }
 
-fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
+pub(crate) fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
         roots
@@ -105,7 +105,7 @@ fn roots(pem: &str) -> Result<RootCertStore, PkiError> {
     Ok(roots)
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let malformed = PkiError::Pem {
         expected: "a chain of certificates",
     };

@@ -4,9 +4,14 @@
 //! Invariant: a plugin decides from the request, the object, the cache and its configuration; it
 //! writes nothing by itself.
 
+pub(crate) mod annotations;
+pub(crate) mod attributes;
+pub(crate) mod chain;
+pub(crate) mod connect;
 pub mod pod_security;
 pub mod quota;
 pub(crate) mod runtime_class;
+pub(crate) mod webhook;
 
 /// How the plugins are set up.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@
 //! writes.
 
 mod csr;
+mod definition;
 mod job;
 mod limit_range;
 pub(crate) mod namespace;
@@ -176,6 +177,7 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
         ("batch", "jobs") => &job::Jobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &csr::Requests,
         ("" | "events.k8s.io", "events") => &Events,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
         ("", "endpoints" | "limitranges") | ("coordination.k8s.io", "leases") => &Upsert,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Roles,
         ("rbac.authorization.k8s.io", _) => &rbac::Bindings,
@@ -185,7 +187,12 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
             | "admissionregistration.k8s.io"
             | "flowcontrol.apiserver.k8s.io"
             | "networking.k8s.io",
-            "customresourcedefinitions" | "apiservices" | "servicecidrs" | "ipaddresses",
+            "customresourcedefinitions"
+            | "apiservices"
+            | "mutatingwebhookconfigurations"
+            | "validatingwebhookconfigurations"
+            | "servicecidrs"
+            | "ipaddresses",
         ) => &Conditional,
         _ => &Plain,
     }

@@ -46,12 +46,16 @@ pub(crate) fn serve(
     }
     let trimmed = path.trim_end_matches('/');
     match trimmed {
-        "" => json_response(StatusCode::OK, &json!({"paths": paths()})),
+        "" => json_response(StatusCode::OK, &json!({"paths": paths(state)})),
         "/version" => json_response(StatusCode::OK, &version()),
         "/metrics" => metrics(state),
         "/api" | "/apis" => discovery(state, trimmed, headers),
         "/openapi/v2" => openapi_v2(state, headers),
-        "/openapi/v3" => document(&state.documents.openapi_v3(), "application/json", headers),
+        "/openapi/v3" => document(
+            &state.documents.of(&state.resources).openapi_v3(),
+            "application/json",
+            headers,
+        ),
         "/.well-known/openid-configuration" => json_response(StatusCode::OK, &openid(state)),
         "/openid/v1/jwks" => respond(
             StatusCode::OK,
@@ -64,12 +68,14 @@ pub(crate) fn serve(
 
 fn other(state: &State, path: &str, query: &Query, headers: &HeaderMap) -> Response<Body> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let found = state.documents.at(path, || match segments.as_slice() {
-        ["api", version] => api::discovery::resource_list("", version),
-        ["apis", group] => api::discovery::api_group(group),
-        ["apis", group, version] => api::discovery::resource_list(group, version),
-        ["openapi", "v3", "api", version] => api::openapi::v3("", version),
-        ["openapi", "v3", "apis", group, version] => api::openapi::v3(group, version),
+    let documents = state.documents.of(&state.resources);
+    let custom = documents.custom();
+    let found = documents.at(path, || match segments.as_slice() {
+        ["api", version] => api::discovery::resource_list("", version, custom),
+        ["apis", group] => api::discovery::api_group(group, custom),
+        ["apis", group, version] => api::discovery::resource_list(group, version, custom),
+        ["openapi", "v3", "api", version] => api::openapi::v3("", version, custom),
+        ["openapi", "v3", "apis", group, version] => api::openapi::v3(group, version, custom),
         _ => None,
     });
     match found {
@@ -122,8 +128,8 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
         match clause.media {
             "application/json" if wants(&clause) => {
                 let found = match path {
-                    "/api" => state.documents.aggregated_core(),
-                    _ => state.documents.aggregated(),
+                    "/api" => state.documents.of(&state.resources).aggregated_core(),
+                    _ => state.documents.of(&state.resources).aggregated(),
                 };
                 return document(&found, AGGREGATED, headers);
             }
@@ -136,7 +142,11 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
             let address = state.advertise.to_string();
             json_response(StatusCode::OK, &api::discovery::api_versions(&address))
         }
-        _ => document(&state.documents.groups(), "application/json", headers),
+        _ => document(
+            &state.documents.of(&state.resources).groups(),
+            "application/json",
+            headers,
+        ),
     }
 }
 
@@ -147,7 +157,11 @@ fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
             .iter()
             .any(|c| matches!(c.media, "application/json" | "*/*" | "application/*"));
     if takes_json {
-        document(&state.documents.openapi_v2(), "application/json", headers)
+        document(
+            &state.documents.of(&state.resources).openapi_v2(),
+            "application/json",
+            headers,
+        )
     } else {
         crate::http::error(&ApiError::not_acceptable(&["application/json"]))
     }
@@ -168,7 +182,9 @@ fn metrics(state: &State) -> Response<Body> {
         })
         .collect();
     objects.sort();
-    let body = state.metrics.render(&objects, &state.store.metrics());
+    let body = state
+        .metrics
+        .render(&objects, &state.store.metrics(), &state.webhooks.metrics);
     respond(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",
@@ -204,9 +220,13 @@ fn openid(state: &State) -> Value {
     })
 }
 
-fn paths() -> Vec<String> {
+fn paths(state: &State) -> Vec<String> {
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
     for resource in api::resource::all().iter().filter(|r| !r.group.is_empty()) {
+        paths.push(format!("/apis/{}", resource.group));
+        paths.push(format!("/apis/{}", resource.api_version));
+    }
+    for resource in state.resources.custom() {
         paths.push(format!("/apis/{}", resource.group));
         paths.push(format!("/apis/{}", resource.api_version));
     }

@@ -42,6 +42,12 @@ pub(crate) async fn create(call: &Call, mut object: Value) -> Result<Arc<Object>
 /// As [`create`], for an object whose managed fields say already who owns what.
 pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<Object>, ApiError> {
     place(call, &mut object)?;
+    system::wipe(call.resource.storage(), &call.namespace, &mut object);
+    if let Some((plural, needed)) = hooks::of(&call.resource).awaits(&object) {
+        arrival(call, plural, &needed).await;
+    }
+    // Before there is a name: who is asked may still set one.
+    stages::mutate(call, &mut object, None, None).await?;
     let prefix = meta::generate_name(&object).to_owned();
     let generate = meta::name(&object).is_empty() && !prefix.is_empty();
     let mut attempt = 0;
@@ -73,13 +79,9 @@ pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<O
 async fn try_create(call: &Call, mut new: Value, name: &str) -> Result<Arc<Object>, Failed> {
     let hook = hooks::of(&call.resource);
     system::on_create(call.resource.storage(), &call.namespace, &mut new);
-    if let Some((plural, needed)) = hook.awaits(&new) {
-        arrival(call, plural, &needed).await;
-    }
-    stages::mutate(call, &mut new, None)?;
     hook.prepare_create(call, &mut new)?;
     stages::check(call, &new, None)?;
-    stages::admit(call, &new, None)?;
+    stages::admit(call, &new, None, None).await?;
     let local = storage::local(&call.namespace, name);
     // Only allocate what a write that is about to happen needs.
     let kind = call.state.kind(&call.resource);

@@ -8,12 +8,13 @@ use api::status::{self, ApiError};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::Expect;
 
 use super::update::{ATTEMPTS, current};
 use super::write::{self, Failed};
 use super::{Call, claims, meta as system, stages};
+use crate::admission::chain;
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -85,6 +86,32 @@ impl DeleteOptions {
             resource_version: text("/preconditions/resourceVersion"),
             dry_run: dry_run(runs.filter_map(Value::as_str))?,
         })
+    }
+
+    /// The options as admission is shown them.
+    fn to_value(&self) -> Value {
+        let mut value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(secs) = self.grace_period_secs {
+            value["gracePeriodSeconds"] = secs.into();
+        }
+        if let Some(propagation) = self.propagation {
+            value["propagationPolicy"] = match propagation {
+                Propagation::Orphan => "Orphan",
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+            }
+            .into();
+        }
+        if let Some(uid) = &self.uid {
+            value["preconditions"]["uid"] = uid.as_str().into();
+        }
+        if let Some(revision) = &self.resource_version {
+            value["preconditions"]["resourceVersion"] = revision.as_str().into();
+        }
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        value
     }
 
     fn from_query(query: &Query) -> Result<Self, ApiError> {
@@ -272,6 +299,13 @@ async fn attempt(
     let value = object.value();
     hooks::node_restriction::delete(call, &value)?;
     hook.admit_delete(call, &value)?;
+    chain::delete(
+        call,
+        &value,
+        options.to_value(),
+        call.dry_run || options.dry_run,
+    )
+    .await?;
     let grace = hook.grace_period(&value, options.grace_period_secs);
     let local = &object.key;
     let dry = call.dry_run || options.dry_run;

@@ -29,14 +29,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         .objects
         .iter()
         .map(|object| {
-            let mut one = Call::internal(
-                &call.state,
-                &call.resource,
-                object.namespace(),
-                object.name(),
-            );
-            one.user = call.user.clone();
-            one.dry_run = call.dry_run;
+            let one = call.part(object.namespace(), object.name());
             let mut options = options.clone();
             // Never a later object of the same name.
             options.uid.get_or_insert_with(|| object.uid.to_string());

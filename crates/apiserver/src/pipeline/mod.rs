@@ -24,7 +24,7 @@ pub(crate) mod write;
 pub(crate) mod yaml;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::resource::ResourceRef;
 use api::status::ApiError;
@@ -32,6 +32,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
+use crate::admission::annotations::Annotations;
 use crate::auth::user::User;
 use crate::http::{Body, read_body};
 use crate::negotiate::{self, Accepted};
@@ -51,7 +52,14 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) dry_run: bool,
-    pub(crate) warnings: Mutex<Vec<String>>,
+    pub(crate) warnings: Arc<Mutex<Vec<String>>>,
+    /// What admission says of the request to the audit log.
+    pub(crate) annotations: Arc<Annotations>,
+    /// When the request came.
+    pub(crate) started: Instant,
+    /// Whether built-in admission alone has a say: writes of the server itself, and the second part
+    /// of what was admitted as a whole.
+    pub(crate) built_in_only: bool,
 }
 
 impl Call {
@@ -83,7 +91,24 @@ impl Call {
                 HeaderValue::from_static("kube-apiserver"),
             )]),
             dry_run: false,
-            warnings: Mutex::default(),
+            warnings: Arc::default(),
+            annotations: Arc::default(),
+            started: Instant::now(),
+            built_in_only: true,
+        }
+    }
+
+    /// A part of this call that is about one object.
+    pub(crate) fn part(&self, namespace: &str, name: &str) -> Self {
+        Self {
+            user: self.user.clone(),
+            headers: self.headers.clone(),
+            dry_run: self.dry_run,
+            warnings: self.warnings.clone(),
+            annotations: self.annotations.clone(),
+            started: self.started,
+            built_in_only: self.built_in_only,
+            ..Self::internal(&self.state, &self.resource, namespace, name)
         }
     }
 
@@ -188,21 +213,46 @@ fn check_verb(call: &Call, verb: &str) -> Result<(), ApiError> {
     };
     if verbs.contains(&verb) {
         Ok(())
+    } else if verb == "create" && call.resource.schema.custom().is_some() {
+        Err(ApiError::new(
+            405,
+            "MethodNotAllowed",
+            "create not allowed while custom resource definition is terminating",
+        ))
     } else {
         Err(ApiError::method_not_allowed())
     }
 }
 
+/// How many letters the warnings of one answer have before they are shortened, and how many each
+/// has then.
+const WARNINGS_LETTERS: usize = 4 * 1024;
+const WARNING_LETTERS: usize = 256;
+
+/// Adds what the call has to say beside its answer.
 pub(crate) fn add_warnings(call: &Call, response: &mut Response<Body>) {
     let warnings = call.warnings.lock().unwrap_or_else(PoisonError::into_inner);
     let mut seen: Vec<&String> = Vec::new();
-    for text in warnings.iter() {
-        if seen.contains(&text) {
-            continue;
+    for text in warnings.iter().filter(|text| !text.is_empty()) {
+        if !seen.contains(&text) && !text.contains(char::is_control) {
+            seen.push(text);
         }
-        seen.push(text);
+    }
+    let letters = |text: &str| text.chars().count();
+    let all: usize = seen.iter().map(|text| letters(text)).sum();
+    let mut written = 0;
+    for text in seen {
+        let mut text = text.clone();
+        if all > WARNINGS_LETTERS {
+            text = text.chars().take(WARNING_LETTERS).collect();
+        }
+        if written >= WARNINGS_LETTERS {
+            break;
+        }
+        written += letters(&text);
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        let header = format!("299 - \"{quoted}\"");
+        if let Ok(value) = HeaderValue::from_bytes(header.as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
         }
     }

@@ -3,14 +3,26 @@
 use api::resource::Resource;
 use api::schema::{self, Problem, Schema};
 use api::status::ApiError;
-use api::validate;
+use api::{meta, validate};
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::Call;
-use crate::admission;
+use crate::admission::attributes::{Attributes, BodyKind, Operation};
+use crate::admission::webhook::Reinvocation;
+use crate::admission::{self, chain};
 use crate::hooks;
 use crate::negotiate::{Syntax, body_syntax};
+
+/// What admission is shown of an object that is written through a body of another kind.
+pub(crate) trait Face: Send + Sync {
+    /// The kind of the body.
+    fn kind(&self) -> Option<BodyKind>;
+    /// The body that shows an object.
+    fn show(&self, object: &Value) -> Value;
+    /// Changes an object to what a body shows.
+    fn put(&self, call: &Call, object: &mut Value, shown: &Value) -> Result<(), ApiError>;
+}
 
 /// What to do about fields that a type does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,13 +170,85 @@ pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
     }
 }
 
-/// Stage 3, mutate: what admission adds; then defaults once more for what it added.
-pub(crate) fn mutate(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
-    let hook = hooks::of(&call.resource);
-    if hook.mutate(call, new, old)? {
+/// Stage 3, mutate: what admission adds, built in or from outside; then defaults once more for what
+/// it added. `face` is what admission is shown, where that is not the object.
+pub(crate) async fn mutate(
+    call: &Call,
+    new: &mut Value,
+    old: Option<&Value>,
+    face: Option<&dyn Face>,
+) -> Result<(), ApiError> {
+    built_in(call, new, old)?;
+    if chain::is_idle(call) {
+        return Ok(());
+    }
+    let mut again = Reinvocation::default();
+    if outside(call, new, old, face, &mut again).await? {
+        built_in(call, new, old)?;
+        again.next_round();
+        outside(call, new, old, face, &mut again).await?;
+    }
+    Ok(())
+}
+
+fn built_in(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+    if old.is_none() {
+        hooks::namespace::lifecycle(call)?;
+    }
+    if hooks::of(&call.resource).mutate(call, new, old)? {
         schema::apply_defaults(call.resource.storage(), new);
     }
     Ok(())
+}
+
+/// What a write is to those outside; `new` as they are shown it.
+fn attributes<'a>(
+    call: &'a Call,
+    new: Value,
+    old: Option<&Value>,
+    face: Option<&dyn Face>,
+) -> Attributes<'a> {
+    let operation = match old {
+        None => Operation::Create,
+        Some(_) => Operation::Update,
+    };
+    match face.and_then(|face| Some((face, face.kind()?))) {
+        None => {
+            let old = old.cloned().unwrap_or_default();
+            Attributes::of_object(call, operation, new, old)
+        }
+        Some((face, kind)) => {
+            let old = old.map(|old| face.show(old)).unwrap_or_default();
+            Attributes::of_body(call, operation, kind, face.show(&new), old)
+        }
+    }
+}
+
+/// One round of those outside; whether anything changed.
+async fn outside(
+    call: &Call,
+    new: &mut Value,
+    old: Option<&Value>,
+    face: Option<&dyn Face>,
+    again: &mut Reinvocation,
+) -> Result<bool, ApiError> {
+    let mut attributes = attributes(call, new.clone(), old, face);
+    if !chain::mutate(&mut attributes, again).await? {
+        return Ok(false);
+    }
+    match face {
+        None => {
+            let managed = new.pointer("/metadata/managedFields").cloned();
+            *new = attributes.object;
+            // Who owns what is for the server to say.
+            match managed {
+                Some(managed) => meta::set(new, "managedFields", managed),
+                None => drop(meta::remove(new, "managedFields")),
+            }
+        }
+        Some(face) => face.put(call, new, &attributes.object)?,
+    }
+    Ok(true)
 }
 
 /// Stage 4, validate.
@@ -187,12 +271,18 @@ pub(crate) fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
     }
 }
 
-/// Stage 5, admit: what may refuse a valid object.
-pub(crate) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    if old.is_none() {
-        hooks::namespace::lifecycle(call)?;
-    }
+/// Stage 5, admit: what may refuse a valid object, built in or from outside.
+pub(crate) async fn admit(
+    call: &Call,
+    new: &Value,
+    old: Option<&Value>,
+    face: Option<&dyn Face>,
+) -> Result<(), ApiError> {
     hooks::node_restriction::write(call, new, old)?;
     admission::pod_security::admit(call, new, old)?;
-    hooks::of(&call.resource).admit(call, new, old)
+    hooks::of(&call.resource).admit(call, new, old)?;
+    if chain::is_idle(call) {
+        return Ok(());
+    }
+    chain::validate(&attributes(call, new.clone(), old, face)).await
 }

@@ -12,8 +12,9 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 use store::{Entry, Expect};
 
+use super::stages::{self, Face};
 use super::write::{self, Failed};
-use super::{Call, claims, create, managed, meta as system, stages};
+use super::{Call, claims, create, managed, meta as system};
 use crate::cache::Object;
 use crate::hooks;
 use crate::http::Body;
@@ -85,6 +86,15 @@ pub(crate) fn current(call: &Call, told: Option<Option<Entry>>) -> Result<Arc<Ob
 /// version. Tried again on a conflict, unless the new state claims a revision.
 pub(crate) async fn change(
     call: &Call,
+    make: impl FnMut(&Value) -> Result<Value, ApiError>,
+) -> Result<Arc<Object>, ApiError> {
+    change_as(call, None, make).await
+}
+
+/// As [`change`], where admission is shown a body of another kind.
+pub(crate) async fn change_as(
+    call: &Call,
+    face: Option<&dyn Face>,
     mut make: impl FnMut(&Value) -> Result<Value, ApiError>,
 ) -> Result<Arc<Object>, ApiError> {
     let mut told = None;
@@ -92,7 +102,7 @@ pub(crate) async fn change(
         let object = current(call, told.take())?;
         let old = object.value();
         let new = make(&old)?;
-        match attempt(call, &object, &old, new).await {
+        match attempt(call, &object, &old, new, face).await {
             Ok(object) => return Ok(object),
             Err(Failed::Api(error)) => return Err(error),
             Err(Failed::Conflict(entry)) => told = Some(entry),
@@ -112,19 +122,20 @@ async fn attempt(
     object: &Arc<Object>,
     old: &Value,
     mut new: Value,
+    face: Option<&dyn Face>,
 ) -> Result<Arc<Object>, Failed> {
     let storage_form = call.resource.storage();
     preconditions(call, object, old, &new)?;
     let hook = hooks::of(&call.resource);
-    stages::mutate(call, &mut new, Some(old))?;
+    stages::mutate(call, &mut new, Some(old), face).await?;
     system::on_update(storage_form, &call.subresource, &mut new, old);
     hook.prepare_update(call, &mut new, old)?;
     api::fields::keep_times(&mut new, old);
+    stages::check(call, &new, Some(old))?;
+    stages::admit(call, &new, Some(old), face).await?;
     if system::unchanged(&new, old) {
         return Ok(object.clone());
     }
-    stages::check(call, &new, Some(old))?;
-    stages::admit(call, &new, Some(old))?;
     let local = storage::local(&call.namespace, &call.name);
     if vanishes(call, &new) {
         let revision = write::remove(call, &local, object.revision, old).await?;

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::admission::attributes::{BodyKind, Operation};
+use crate::admission::chain;
 use crate::hooks::{spec_mut, text};
 use crate::http::Body;
 use crate::pipeline::{Call, meta as system, stages, update};
@@ -16,6 +18,8 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let pods = resource::find("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
     let bindings = resource::find("", "v1", "bindings").ok_or_else(ApiError::no_such_path)?;
     let binding = stages::decode(call, body, "v1", "Binding", &bindings.schema)?;
+    let kind = BodyKind::of("", "v1", "Binding");
+    let binding = chain::body(call, Operation::Create, kind, binding).await?;
     let name = if call.name.is_empty() {
         meta::name(&binding)
     } else {

@@ -10,6 +10,8 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::binding::condition;
+use crate::admission::attributes::{BodyKind, Operation};
+use crate::admission::chain;
 use crate::cache::Object;
 use crate::hooks::text;
 use crate::http::Body;
@@ -29,6 +31,8 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
             "name in URL does not match name in Eviction object",
         ));
     }
+    let kind = BodyKind::of("policy", "v1", "Eviction");
+    let eviction = chain::body(call, Operation::Create, kind, eviction).await?;
     let mut options =
         DeleteOptions::from_value(eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
     options.dry_run |= call.query.dry_run()?;

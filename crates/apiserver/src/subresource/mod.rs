@@ -67,8 +67,8 @@ pub(crate) async fn serve(
             (_, "scale") => scale::serve(&task, &verb, &body).await,
             ("pods", "binding") | ("bindings", "") => binding::serve(&task, &body).await,
             ("pods", "eviction") => eviction::serve(&task, &body).await,
-            ("serviceaccounts", "token") => token::serve(&task, &body),
-            _ => review::serve(&task, &body),
+            ("serviceaccounts", "token") => token::serve(&task, &body).await,
+            _ => review::serve(&task, &body).await,
         }
     });
     let mut response = work

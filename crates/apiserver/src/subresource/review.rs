@@ -4,14 +4,18 @@ use api::status::ApiError;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
+use crate::admission::attributes::{BodyKind, Operation};
+use crate::admission::chain;
 use crate::auth::review;
 use crate::http::Body;
 use crate::pipeline::{Call, stages};
 
 /// Serves POST.
-pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
+pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let res = &*call.resource;
     let asked = stages::decode(call, body, &res.api_version, &res.kind, &res.schema)?;
+    let kind = BodyKind::of(&res.group, &res.version, &res.kind);
+    let asked = chain::body(call, Operation::Create, kind, asked).await?;
     let state = &call.state;
     let authorizer = &state.authorizer;
     let answer = match &*res.plural {

@@ -6,13 +6,15 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 
+use crate::admission::attributes::{BodyKind, Operation};
+use crate::admission::chain;
 use crate::auth::token::Issuer;
 use crate::hooks;
 use crate::http::Body;
 use crate::pipeline::{Call, stages};
 
 /// Serves POST.
-pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
+pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let group = "authentication.k8s.io";
     let ty = schema::type_of(group, "v1", "TokenRequest").ok_or_else(ApiError::no_such_path)?;
     let request = stages::decode(
@@ -32,6 +34,8 @@ pub(super) fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiErro
     {
         return Err(ApiError::not_found(accounts, &call.name));
     }
+    let kind = BodyKind::of(group, "v1", "TokenRequest");
+    let request = chain::body(call, Operation::Create, kind, request).await?;
     hooks::node_restriction::token(call, &request)?;
     let issuer = Issuer {
         keys: &call.state.tokens,

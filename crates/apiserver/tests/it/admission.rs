@@ -3,6 +3,7 @@
 mod kinds;
 mod pod_security;
 mod quota;
+mod webhooks;
 
 use crate::harness::Answer;
 

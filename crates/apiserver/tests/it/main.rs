@@ -3,8 +3,10 @@
 
 mod admission;
 mod apply;
+mod custom;
 mod discovery;
 mod harness;
+mod https;
 mod kinds;
 mod listener;
 

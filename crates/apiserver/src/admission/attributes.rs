@@ -1,0 +1,283 @@
+//! What a write is to admission, whatever verb and content type it came by.
+//!
+//! Invariant: `object` and `old_object` of a resource's own kind are in the version that is stored;
+//! bodies of other kinds (a Scale, a Binding, options) are as they were sent.
+
+use api::resource::ResourceRef;
+use api::schema::TypeRef;
+use serde_json::{Map, Value, json};
+
+use crate::pipeline::{Call, stages};
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+impl Operation {
+    /// Its name in rules and reviews.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// The type of a body.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct GroupVersionKind {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) kind: String,
+}
+
+impl GroupVersionKind {
+    pub(crate) fn new(group: &str, version: &str, kind: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+        }
+    }
+
+    /// As reviews carry it.
+    pub(crate) fn to_value(&self) -> Value {
+        json!({"group": self.group, "version": self.version, "kind": self.kind})
+    }
+}
+
+/// What a path names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct GroupVersionResource {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) resource: String,
+}
+
+impl GroupVersionResource {
+    /// As reviews carry it.
+    pub(crate) fn to_value(&self) -> Value {
+        json!({"group": self.group, "version": self.version, "resource": self.resource})
+    }
+}
+
+/// A body of a kind of its own, shown to admission in the place of the object.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyKind {
+    pub(crate) kind: GroupVersionKind,
+    /// Absent for options, which no schema describes.
+    pub(crate) schema: Option<TypeRef>,
+}
+
+impl BodyKind {
+    /// The kind, if its type is known.
+    pub(crate) fn of(group: &str, version: &str, kind: &str) -> Option<Self> {
+        Some(Self {
+            kind: GroupVersionKind::new(group, version, kind),
+            schema: Some(api::schema::type_of(group, version, kind)?),
+        })
+    }
+}
+
+/// One write.
+pub(crate) struct Attributes<'a> {
+    /// The request: its user, its subresource, where warnings and audit annotations go.
+    pub(crate) call: &'a Call,
+    pub(crate) operation: Operation,
+    /// The type of `object` in the version of the request.
+    pub(crate) kind: GroupVersionKind,
+    /// What the request's path names.
+    pub(crate) resource: GroupVersionResource,
+    /// Of a namespace: its own name.
+    pub(crate) namespace: String,
+    /// Empty where the server is yet to make one.
+    pub(crate) name: String,
+    /// What is written; null when something is deleted.
+    pub(crate) object: Value,
+    /// What is there; null where nothing is.
+    pub(crate) old_object: Value,
+    /// CreateOptions, UpdateOptions, DeleteOptions; null of a connection.
+    pub(crate) options: Value,
+    pub(crate) dry_run: bool,
+    body: Option<BodyKind>,
+}
+
+impl<'a> Attributes<'a> {
+    /// A write of an object of the call's resource.
+    pub(crate) fn of_object(
+        call: &'a Call,
+        operation: Operation,
+        object: Value,
+        old_object: Value,
+    ) -> Self {
+        let res = &call.resource;
+        let named = if object.is_null() {
+            &old_object
+        } else {
+            &object
+        };
+        let name = match call.name.as_str() {
+            "" => api::meta::name(named).to_owned(),
+            name => name.to_owned(),
+        };
+        let namespace = if res.group.is_empty() && res.plural == "namespaces" {
+            name.clone()
+        } else {
+            call.namespace.clone()
+        };
+        Self {
+            call,
+            operation,
+            kind: GroupVersionKind::new(&res.group, &res.version, &res.kind),
+            resource: GroupVersionResource {
+                group: res.group.to_string(),
+                version: res.version.to_string(),
+                resource: res.plural.to_string(),
+            },
+            namespace,
+            name,
+            object,
+            old_object,
+            options: options(call, operation),
+            dry_run: call.dry_run,
+            body: None,
+        }
+    }
+
+    /// A request with a body of a kind of its own.
+    pub(crate) fn of_body(
+        call: &'a Call,
+        operation: Operation,
+        body: BodyKind,
+        object: Value,
+        old_object: Value,
+    ) -> Self {
+        Self {
+            kind: body.kind.clone(),
+            body: Some(body),
+            ..Self::of_object(call, operation, object, old_object)
+        }
+    }
+
+    /// The subresource; empty for the resource itself.
+    pub(crate) fn subresource(&self) -> &str {
+        &self.call.subresource
+    }
+
+    /// Whether the write is of an admission configuration, which no configuration guards: what is
+    /// broken must be mendable.
+    pub(crate) fn is_exempt(&self) -> bool {
+        self.kind.group == "admissionregistration.k8s.io"
+            && matches!(
+                self.kind.kind.as_str(),
+                "ValidatingWebhookConfiguration"
+                    | "MutatingWebhookConfiguration"
+                    | "ValidatingAdmissionPolicy"
+                    | "ValidatingAdmissionPolicyBinding"
+                    | "MutatingAdmissionPolicy"
+                    | "MutatingAdmissionPolicyBinding"
+            )
+    }
+
+    /// The resource under all names by which it is served, with the kind of the body there; the
+    /// request's own first.
+    pub(crate) fn equivalents(&self) -> Vec<(GroupVersionResource, GroupVersionKind)> {
+        let mut all = vec![(self.resource.clone(), self.kind.clone())];
+        let own = &self.call.resource;
+        for other in self.call.state.resources.versions(own) {
+            if other.api_version == own.api_version {
+                continue;
+            }
+            let kind = match &self.body {
+                Some(body) => body.kind.clone(),
+                None => GroupVersionKind::new(&other.group, &other.version, &other.kind),
+            };
+            let resource = GroupVersionResource {
+                group: other.group.to_string(),
+                version: other.version.to_string(),
+                resource: other.plural.to_string(),
+            };
+            all.push((resource, kind));
+        }
+        all
+    }
+
+    /// An object of these attributes as a version of the resource has it.
+    pub(crate) fn shown(&self, object: &Value, version: &GroupVersionResource) -> Value {
+        let mut shown = object.clone();
+        if self.body.is_none()
+            && !shown.is_null()
+            && let Some(to) = self.served(version)
+        {
+            let from = self.call.resource.storage();
+            if from.api_version != to.api_version {
+                api::convert::convert(from, &to, &mut shown);
+            }
+        }
+        shown
+    }
+
+    /// Takes an object of a version as the new one: checked, pruned, defaulted, and brought to the
+    /// version that is stored.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn take(
+        &mut self,
+        mut shown: Value,
+        version: &GroupVersionResource,
+    ) -> Result<(), api::schema::DecodeError> {
+        match &self.body {
+            Some(body) => {
+                if let Some(schema) = body.schema {
+                    api::schema::decode_type(schema, &mut shown)?;
+                    api::schema::apply_type_defaults(schema, &mut shown);
+                }
+            }
+            None => {
+                if let Some(from) = self.served(version) {
+                    api::schema::decode(&from, &mut shown)?;
+                    stages::to_storage(&from, &mut shown);
+                }
+            }
+        }
+        self.object = shown;
+        Ok(())
+    }
+
+    fn served(&self, version: &GroupVersionResource) -> Option<ResourceRef> {
+        let served = &self.call.state.resources;
+        served.find(&version.group, &version.version, &version.resource)
+    }
+}
+
+/// The options of a create or an update as its query says them; a patch is an update.
+fn options(call: &Call, operation: Operation) -> Value {
+    let kind = match operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+        Operation::Connect => return Value::Null,
+    };
+    let mut options = Map::new();
+    options.insert("kind".to_owned(), kind.into());
+    options.insert("apiVersion".to_owned(), "meta.k8s.io/v1".into());
+    if call.dry_run {
+        options.insert("dryRun".to_owned(), json!(["All"]));
+    }
+    if operation != Operation::Delete {
+        for name in ["fieldManager", "fieldValidation"] {
+            if let Some(value) = call.query.text(name).filter(|value| !value.is_empty()) {
+                options.insert(name.to_owned(), value.into());
+            }
+        }
+    }
+    Value::Object(options)
+}
