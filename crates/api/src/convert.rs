@@ -31,6 +31,9 @@ pub fn convert(from: &Resource, to: &Resource, object: &mut Value) {
         return;
     }
     map.insert("apiVersion".to_owned(), to.api_version.as_str().into());
+    if from.schema.table().is_none() {
+        return;
+    }
     match (&*from.plural, &*from.group, &*from.version, &*to.version) {
         ("events", "", ..) => EVENT.iter().for_each(|(old, new)| rename(map, old, new)),
         ("events", ..) => EVENT.iter().for_each(|(old, new)| rename(map, new, old)),

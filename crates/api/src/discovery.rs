@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
+use std::sync::Arc;
+
 use crate::resource::{Resource, Subresource, Texts, all};
 
 /// `apiVersion` of the aggregated documents.
@@ -11,9 +13,9 @@ pub const AGGREGATED_API_VERSION: &str = "apidiscovery.k8s.io/v2";
 
 /// The named groups and their versions, in upstream's order, the preferred version first.
 #[must_use]
-pub fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
-    let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
-    for resource in all().iter().filter(|r| !r.group.is_empty()) {
+pub fn groups(custom: &[Arc<Resource>]) -> Vec<(&str, Vec<&str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for resource in served(custom).filter(|r| !r.group.is_empty()) {
         match groups
             .iter_mut()
             .find(|(group, _)| *group == resource.group)
@@ -38,8 +40,8 @@ pub fn api_versions(server_address: &str) -> Value {
 
 /// `/apis`.
 #[must_use]
-pub fn api_group_list() -> Value {
-    let groups: Vec<Value> = groups()
+pub fn api_group_list(custom: &[Arc<Resource>]) -> Value {
+    let groups: Vec<Value> = groups(custom)
         .iter()
         .map(|(group, versions)| group_value(group, versions))
         .collect();
@@ -48,8 +50,8 @@ pub fn api_group_list() -> Value {
 
 /// `/apis/<group>`.
 #[must_use]
-pub fn api_group(group: &str) -> Option<Value> {
-    let groups = groups();
+pub fn api_group(group: &str, custom: &[Arc<Resource>]) -> Option<Value> {
+    let groups = groups(custom);
     let (group, versions) = groups.iter().find(|(name, _)| *name == group)?;
     let mut value = group_value(group, versions);
     value["kind"] = "APIGroup".into();
@@ -65,18 +67,26 @@ fn group_value(group: &str, versions: &[&str]) -> Value {
     json!({"name": group, "preferredVersion": versions[0], "versions": versions})
 }
 
-fn of(group: &str, version: &str) -> impl Iterator<Item = &'static Resource> {
+fn served(custom: &[Arc<Resource>]) -> impl Iterator<Item = &Resource> {
     all()
         .iter()
-        .filter(move |r| r.group == group && r.version == version)
+        .chain(custom.iter().map(|resource| &**resource))
+}
+
+fn of<'a>(
+    group: &'a str,
+    version: &'a str,
+    custom: &'a [Arc<Resource>],
+) -> impl Iterator<Item = &'a Resource> {
+    served(custom).filter(move |r| r.group == group && r.version == version)
 }
 
 /// `/api/v1` and `/apis/<group>/<version>`.
 #[must_use]
-pub fn resource_list(group: &str, version: &str) -> Option<Value> {
+pub fn resource_list(group: &str, version: &str, custom: &[Arc<Resource>]) -> Option<Value> {
     let mut resources = Vec::new();
     let mut api_version = None;
-    for resource in of(group, version) {
+    for resource in of(group, version, custom) {
         api_version = Some(&resource.api_version);
         resources.push(listed(resource));
         resources.extend(
@@ -142,17 +152,17 @@ fn insert_text(value: &mut Value, key: &str, text: &str) {
 #[must_use]
 pub fn aggregated_v2_core() -> Value {
     list_value(vec![
-        json!({"metadata": {}, "versions": [aggregated_version("", "v1")]}),
+        json!({"metadata": {}, "versions": [aggregated_version("", "v1", &[])]}),
     ])
 }
 
 /// `/apis` (all named groups) as `apidiscovery.k8s.io/v2` `APIGroupDiscoveryList`.
 #[must_use]
-pub fn aggregated_v2() -> Value {
-    let groups = groups().into_iter().map(|(group, versions)| {
+pub fn aggregated_v2(custom: &[Arc<Resource>]) -> Value {
+    let groups = groups(custom).into_iter().map(|(group, versions)| {
         let versions: Vec<Value> = versions
             .iter()
-            .map(|version| aggregated_version(group, version))
+            .map(|version| aggregated_version(group, version, custom))
             .collect();
         json!({"metadata": {"name": group}, "versions": versions})
     });
@@ -163,8 +173,8 @@ fn list_value(items: Vec<Value>) -> Value {
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": AGGREGATED_API_VERSION, "metadata": {}, "items": items})
 }
 
-fn aggregated_version(group: &str, version: &str) -> Value {
-    let resources: Vec<Value> = of(group, version).map(aggregated).collect();
+fn aggregated_version(group: &str, version: &str, custom: &[Arc<Resource>]) -> Value {
+    let resources: Vec<Value> = of(group, version, custom).map(aggregated).collect();
     json!({"version": version, "resources": resources, "freshness": "Current"})
 }
 

@@ -19,6 +19,7 @@ pub mod resource;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod structural;
 pub mod table;
 mod text;
 pub mod validate;

@@ -7,7 +7,10 @@ mod decode;
 mod defaults;
 mod duplicates;
 
+use std::sync::Arc;
+
 use crate::facts::types::TYPES;
+use crate::structural::Custom;
 
 pub(crate) use decode::MAX_PROBLEMS;
 pub use decode::{
@@ -33,6 +36,8 @@ impl TypeRef {
 pub enum Schema {
     /// A type of the table.
     Table(TypeRef),
+    /// Of a custom resource.
+    Custom(Arc<Custom>),
 }
 
 impl Schema {
@@ -41,6 +46,18 @@ impl Schema {
     pub fn table(&self) -> Option<TypeRef> {
         match self {
             Self::Table(ty) => Some(*ty),
+            Self::Custom(_) => None,
+        }
+    }
+}
+
+impl Schema {
+    /// What describes a custom resource.
+    #[must_use]
+    pub fn custom(&self) -> Option<&Arc<Custom>> {
+        match self {
+            Self::Table(_) => None,
+            Self::Custom(custom) => Some(custom),
         }
     }
 }

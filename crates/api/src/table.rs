@@ -123,6 +123,9 @@ pub fn columns(res: &Resource) -> &'static [Column] {
 /// The cells of one object, as many as there are columns. `now` is what ages are counted to.
 #[must_use]
 pub fn cells(res: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
+    if let Some(custom) = res.schema.custom() {
+        return custom.cells(object, now);
+    }
     let printer = printer(res);
     let mut cells = (printer.cells)(&Row { object, now });
     cells.resize(printer.columns.len(), Value::Null);
@@ -132,7 +135,10 @@ pub fn cells(res: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
 /// The `columnDefinitions` of a `meta.k8s.io/v1` Table.
 #[must_use]
 pub fn column_definitions(res: &Resource) -> Value {
-    definitions(columns(res))
+    match res.schema.custom() {
+        Some(custom) => custom.column_definitions(),
+        None => definitions(columns(res)),
+    }
 }
 
 /// Columns as `columnDefinitions`.

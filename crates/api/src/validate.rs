@@ -38,6 +38,9 @@ pub use error::{FieldError, FieldErrorKind};
 pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::create(res, object, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(object, None)].concat();
+    }
     content(res, &At::root(object), None, &mut out);
     out.into_vec()
 }
@@ -47,6 +50,9 @@ pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {
 pub fn update(res: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::update(res, new, old, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(new, Some(old))].concat();
+    }
     content(res, &At::root(new), Some(old), &mut out);
     out.into_vec()
 }
@@ -61,6 +67,9 @@ pub fn update_subresource(
 ) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::update(res, new, old, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(new, Some(old))].concat();
+    }
     let at = At::root(new);
     match (&*res.group, &*res.kind, subresource) {
         ("", "Pod", "status") => pod::status(&at, old, &mut out),

@@ -14,6 +14,7 @@ mod bootstrap;
 pub mod cache;
 mod codec;
 mod config;
+mod definitions;
 mod error;
 mod gzip;
 mod hooks;
@@ -27,7 +28,6 @@ mod pipeline;
 mod pretty;
 mod proxy;
 mod query;
-#[allow(dead_code, reason = "what definitions add is the next step")]
 mod resources;
 mod route;
 pub mod rules;

@@ -41,7 +41,7 @@ use crate::query::Query;
 use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, gzip, impersonate, pretty, servers};
+use crate::{bootstrap, definitions, gzip, impersonate, pretty, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -104,6 +104,7 @@ impl ApiServer {
             resources: Resources::default(),
             bootstrapped: AtomicBool::new(false),
         });
+        definitions::set_up(&state);
         hooks::service::set_up(&state)
             .await
             .map_err(StartError::Load)?;
@@ -114,6 +115,7 @@ impl ApiServer {
         tasks.spawn(servers::run(state.clone()));
         tasks.spawn(aggregation::keep_local(state.clone()));
         tasks.spawn(aggregation::keep_availability(state.clone()));
+        tasks.spawn(definitions::run(state.clone()));
         Ok(Arc::new(Self { state, tasks }))
     }
 

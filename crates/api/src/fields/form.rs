@@ -59,6 +59,7 @@ impl Form {
     pub fn of(schema: &Schema) -> Self {
         match schema {
             Schema::Table(ty) => Self::of_type(*ty),
+            Schema::Custom(_) => Self::Free,
         }
     }
 
@@ -199,6 +200,7 @@ fn default_of(field: &Field) -> Option<Value> {
 pub(super) fn zero(schema: &Schema) -> Value {
     match schema {
         Schema::Table(ty) => zero_object(ty.get(), 0),
+        Schema::Custom(_) => Value::Object(Map::new()),
     }
 }
 
@@ -226,6 +228,7 @@ pub(super) fn check(schema: &Schema, value: &Value) -> Result<(), String> {
     let mut errors = Vec::new();
     match schema {
         Schema::Table(ty) => check_object(ty.get(), value, 0, &mut errors),
+        Schema::Custom(_) => {}
     }
     match errors.as_slice() {
         [] => Ok(()),

@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 
 use super::schemas::Dialect;
 use crate::resource::Resource;
-use crate::schema::TypeRef;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 const PATCHES: [&str; 5] = [
@@ -131,10 +130,18 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
         format!("{root}/{}", resource.plural)
     };
     let item = format!("{collection}/{{name}}");
-    let Some(own) = resource.schema.table().map(|t| t.get().name) else {
-        return;
+    let (own, list) = match resource.schema.table() {
+        Some(ty) => {
+            let list = resource.list_schema.map(|t| t.get().name.to_owned());
+            (ty.get().name.to_owned(), list)
+        }
+        None => {
+            let own = super::custom::name(resource);
+            let list = format!("{own}List");
+            (own, Some(list))
+        }
     };
-    let list = resource.list_schema.map(|t| t.get().name);
+    let (own, list) = (own.as_str(), list.as_deref());
     let mut writer = Writer {
         paths,
         resource,
@@ -180,8 +187,13 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
         item_operations(resource.verbs, Some(own)),
     );
     for sub in resource.subresources {
-        let body = sub.schema.map(TypeRef::get).map(|t| t.name);
-        let operations = match sub.schema {
+        let body = match sub.schema {
+            Some(ty) => Some(ty.get().name),
+            None if resource.schema.table().is_some() => None,
+            None if sub.name == "scale" => Some(super::SCALE),
+            None => Some(own),
+        };
+        let operations = match body {
             None => connections(sub.verbs),
             Some(_) => item_operations(sub.verbs, body),
         };

@@ -114,6 +114,7 @@ pub fn decode(res: &Resource, value: &mut Value) -> Result<Vec<Problem>, DecodeE
 pub fn decode_schema(schema: &Schema, value: &mut Value) -> Result<Vec<Problem>, DecodeError> {
     match schema {
         Schema::Table(ty) => decode_type(*ty, value),
+        Schema::Custom(custom) => custom.decode(value),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::schema::{Schema, Shape, Type, TypeRef};
 pub fn apply_defaults(res: &Resource, value: &mut Value) {
     match &res.schema {
         Schema::Table(ty) => apply_type_defaults(*ty, value),
+        Schema::Custom(custom) => custom.apply_defaults(value),
     }
 }
 

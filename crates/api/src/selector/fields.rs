@@ -42,7 +42,9 @@ impl FieldSelector {
     pub fn check(&self, res: &Resource) -> Result<(), SelectorError> {
         let own = selectable(res);
         for (field, _, _) in &self.terms {
+            let custom = res.schema.custom();
             let known = field == "metadata.name"
+                || custom.is_some_and(|custom| custom.selectable().any(|path| path == field))
                 || (field == "metadata.namespace" && res.namespaced)
                 || own.iter().any(|f| f.name == field);
             if known {

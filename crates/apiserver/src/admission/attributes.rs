@@ -3,7 +3,7 @@
 //! Invariant: `object` and `old_object` of a resource's own kind are in the version that is stored;
 //! bodies of other kinds (a Scale, a Binding, options) are as they were sent.
 
-use api::resource::{self, Resource, ResourceRef};
+use api::resource::ResourceRef;
 use api::schema::{Schema, TypeRef};
 use serde_json::{Map, Value, json};
 
@@ -191,7 +191,7 @@ impl<'a> Attributes<'a> {
     pub(crate) fn equivalents(&self) -> Vec<(GroupVersionResource, GroupVersionKind)> {
         let mut all = vec![(self.resource.clone(), self.kind.clone())];
         let own = &self.call.resource;
-        for other in self.versions() {
+        for other in self.call.state.resources.versions(own) {
             if other.api_version == own.api_version {
                 continue;
             }
@@ -214,21 +214,6 @@ impl<'a> Attributes<'a> {
         resources.find(&version.group, &version.version, &version.resource)
     }
 
-    /// All versions of the resource.
-    fn versions(&self) -> Vec<ResourceRef> {
-        let own = &self.call.resource;
-        let same = |other: &Resource| {
-            other.storage_group == own.storage_group && other.plural == own.plural
-        };
-        let fixed = resource::all().iter().filter(|other| same(other));
-        let custom = self.call.state.resources.custom();
-        let custom = custom.all().iter().filter(|other| same(other)).cloned();
-        fixed
-            .map(ResourceRef::from)
-            .chain(custom.map(ResourceRef::from))
-            .collect()
-    }
-
     /// An object of these attributes as a version of the resource has it.
     pub(crate) fn shown(&self, object: &Value, version: &GroupVersionResource) -> Value {
         let mut shown = object.clone();
@@ -246,12 +231,9 @@ impl<'a> Attributes<'a> {
 
     /// The type of what is written, in a version of the resource.
     pub(crate) fn schema(&self, version: &GroupVersionResource) -> Option<Schema> {
-        let resources = &self.call.state.resources;
         match &self.body {
             Some(body) => body.schema.map(Schema::from),
-            None => resources
-                .find(&version.group, &version.version, &version.resource)
-                .map(|resource| resource.schema.clone()),
+            None => self.named(version).map(|found| found.schema.clone()),
         }
     }
 

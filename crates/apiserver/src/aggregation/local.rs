@@ -71,7 +71,7 @@ fn desired(group: &str, version: &str, managed: &str, priorities: (i64, i64)) ->
 
 fn built_in() -> Vec<Value> {
     let mut all = vec![desired("", "v1", ON_START, priorities("", "v1"))];
-    for (group, versions) in api::discovery::groups() {
+    for (group, versions) in api::discovery::groups(&[]) {
         // The registry of servers is no server's.
         for version in versions.into_iter().filter(|_| group != GROUP) {
             all.push(desired(

@@ -5,6 +5,7 @@
 
 mod admission_policy;
 mod csr;
+mod definition;
 mod job;
 mod limit_range;
 pub(crate) mod namespace;
@@ -177,6 +178,7 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
         ("batch", "jobs") => &job::Jobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &csr::Requests,
         ("" | "events.k8s.io", "events") => &Events,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
         ("", "endpoints" | "limitranges") | ("coordination.k8s.io", "leases") => &Upsert,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Roles,
         ("rbac.authorization.k8s.io", _) => &rbac::Bindings,

@@ -1,11 +1,14 @@
 //! Documents that are built once and handed out as bytes: discovery and OpenAPI.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use api::resource::Resource;
 use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha512};
+
+use crate::resources::Resources;
 
 /// A document and its entity tag.
 #[derive(Debug, Clone)]
@@ -31,9 +34,38 @@ impl Document {
     }
 }
 
-/// The documents, each made when it is first asked for.
+/// The documents, each made when it is first asked for, and anew when what is served has changed.
 #[derive(Default)]
 pub(crate) struct Documents {
+    current: RwLock<Arc<Set>>,
+}
+
+impl Documents {
+    /// The documents of what is served now.
+    pub(crate) fn of(&self, resources: &Resources) -> Arc<Set> {
+        let generation = resources.generation();
+        let known = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if known.generation == generation {
+            return known.clone();
+        }
+        drop(known);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.generation != generation {
+            *current = Arc::new(Set {
+                generation,
+                custom: resources.custom(),
+                ..Set::default()
+            });
+        }
+        current.clone()
+    }
+}
+
+/// The documents of one moment.
+#[derive(Default)]
+pub(crate) struct Set {
+    generation: u64,
+    custom: Vec<Arc<Resource>>,
     aggregated: OnceLock<Document>,
     aggregated_core: OnceLock<Document>,
     groups: OnceLock<Document>,
@@ -43,10 +75,15 @@ pub(crate) struct Documents {
     by_path: Mutex<HashMap<String, Document>>,
 }
 
-impl Documents {
+impl Set {
+    /// The custom resources of that moment.
+    pub(crate) fn custom(&self) -> &[Arc<Resource>] {
+        &self.custom
+    }
+
     pub(crate) fn aggregated(&self) -> Document {
         self.aggregated
-            .get_or_init(|| Document::new(&api::discovery::aggregated_v2()))
+            .get_or_init(|| Document::new(&api::discovery::aggregated_v2(&self.custom)))
             .clone()
     }
 
@@ -58,13 +95,13 @@ impl Documents {
 
     pub(crate) fn groups(&self) -> Document {
         self.groups
-            .get_or_init(|| Document::new(&api::discovery::api_group_list()))
+            .get_or_init(|| Document::new(&api::discovery::api_group_list(&self.custom)))
             .clone()
     }
 
     pub(crate) fn openapi_v2(&self) -> Document {
         self.openapi_v2
-            .get_or_init(|| Document::new(&api::openapi::v2()))
+            .get_or_init(|| Document::new(&api::openapi::v2(&self.custom)))
             .clone()
     }
 
@@ -76,7 +113,7 @@ impl Documents {
 
     pub(crate) fn openapi_v3(&self) -> Document {
         self.openapi_v3
-            .get_or_init(|| Document::new(&api::openapi::v3_index()))
+            .get_or_init(|| Document::new(&api::openapi::v3_index(&self.custom)))
             .clone()
     }
 

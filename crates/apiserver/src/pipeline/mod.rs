@@ -213,6 +213,12 @@ fn check_verb(call: &Call, verb: &str) -> Result<(), ApiError> {
     };
     if verbs.contains(&verb) {
         Ok(())
+    } else if verb == "create" && call.resource.schema.custom().is_some() {
+        Err(ApiError::new(
+            405,
+            "MethodNotAllowed",
+            "create not allowed while custom resource definition is terminating",
+        ))
     } else {
         Err(ApiError::method_not_allowed())
     }

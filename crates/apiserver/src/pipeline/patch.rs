@@ -88,6 +88,14 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let form = call.form()?;
     managed::check_options(call, "PatchOptions", false)?;
     let patch = Patch::parse(&media, body)?;
+    if matches!(patch, Patch::Strategic(_)) && call.resource.schema.custom().is_some() {
+        let taken: Vec<&str> = ACCEPTED
+            .iter()
+            .copied()
+            .filter(|media| !media.contains("strategic"))
+            .collect();
+        return Err(ApiError::unsupported_media_type(&taken));
+    }
     let (resource, storage) = (&call.resource, call.resource.storage());
     let object = update::change(call, |old| {
         let mut new = old.clone();

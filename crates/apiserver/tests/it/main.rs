@@ -5,6 +5,7 @@ mod admission;
 mod aggregation;
 mod apply;
 mod content;
+mod custom;
 mod discovery;
 mod harness;
 mod hostile;

@@ -48,10 +48,10 @@ fn by_kind(
     if let Some(fixed) = resource::by_kind(group, version, kind) {
         return Some(fixed.into());
     }
-    let custom = attributes.call.state.resources.custom();
-    let mut all = custom.all().iter();
-    let found = all.find(|it| it.kind == kind && it.version == version && it.group == group)?;
-    Some(found.clone().into())
+    let mut custom = attributes.call.state.resources.custom().into_iter();
+    custom
+        .find(|it| it.kind == kind && it.version == version && it.group == group)
+        .map(ResourceRef::from)
 }
 
 fn find(
