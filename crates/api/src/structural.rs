@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 pub use check::check;
 
 use crate::MAX_DEPTH;
+use crate::validate::FieldError;
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 const EMBEDDED: &str = "x-kubernetes-embedded-resource";
@@ -31,24 +32,44 @@ const LIST_KEYS: &str = "x-kubernetes-list-map-keys";
 /// How large a compiled pattern may become.
 const PATTERN_LIMIT_BYTES: usize = 1 << 20;
 
+/// The rules that a schema carries beside its constraints (`x-kubernetes-validations`), compiled.
+pub trait ObjectRules: std::fmt::Debug + Send + Sync {
+    /// What refuses an object that replaces `old`, and what was wrong before and stays so.
+    fn violations(&self, new: &Value, old: Option<&Value>) -> (Vec<FieldError>, Vec<FieldError>);
+}
+
 /// What describes the objects of one version of a custom resource.
 #[derive(Debug)]
 pub struct Custom {
     /// The version as its definition has it.
     version: Value,
     patterns: HashMap<String, Option<Regex>>,
+    rules: Option<Box<dyn ObjectRules>>,
 }
 
 impl Custom {
     /// Of an entry of a definition's `spec.versions`.
     #[must_use]
     pub fn new(version: &Value) -> Arc<Self> {
+        Self::with_rules(version, None)
+    }
+
+    /// As [`Custom::new`], with the rules of the schema.
+    #[must_use]
+    pub fn with_rules(version: &Value, rules: Option<Box<dyn ObjectRules>>) -> Arc<Self> {
         let mut patterns = HashMap::new();
         collect(schema_of(version), &mut patterns, 0);
         Arc::new(Self {
             version: version.clone(),
             patterns,
+            rules,
         })
+    }
+
+    /// The rules of its schema, if it has any.
+    #[must_use]
+    pub fn rules(&self) -> Option<&dyn ObjectRules> {
+        self.rules.as_deref()
     }
 
     /// Its `openAPIV3Schema`.

@@ -6,14 +6,13 @@ use serde_json::Value;
 
 use super::{Custom, INT_OR_STRING, additional, flag, list_keys, properties, text};
 use crate::MAX_DEPTH;
-use crate::validate::FieldError;
+use crate::validate::{FieldError, FieldErrorKind};
 
 /// No more errors than this are told.
 const MAX_ERRORS: usize = 100;
 
 impl Custom {
-    /// What is wrong with an object; `old` is what it replaces. The one place where rules of a
-    /// schema belong beside its other constraints: they take the same pair of values.
+    /// What is wrong with an object by its schema's constraints; `old` is what it replaces.
     #[must_use]
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         self.errors(self.schema(), new, old, "")
@@ -119,11 +118,13 @@ impl Walk<'_> {
             wanted
         };
         let found = kind(new);
-        self.invalid(
-            path,
-            &found.into(),
-            format!("{path} in body must be of type {words}: {found:?}"),
-        );
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.push(FieldError {
+                path: path.to_owned(),
+                kind: FieldErrorKind::TypeInvalid(found.into()),
+                detail: format!("{path} in body must be of type {words}: {found:?}"),
+            });
+        }
         false
     }
 

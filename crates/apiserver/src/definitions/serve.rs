@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use api::resource::{Resource, ResourceRef, Subresource, Text, Texts};
 use api::schema::Schema;
-use api::structural::Custom;
+use api::structural::{Custom, ObjectRules};
 use base64::Engine as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::is_true;
+use crate::rules::Rules;
 
 const VERBS: &[&str] = &[
     "delete",
@@ -117,6 +118,8 @@ fn one(definition: &Value, version: &Value) -> Resource {
             (false, false) => &[],
         };
     let ending = definition.pointer("/metadata/deletionTimestamp").is_some();
+    let rules = Rules::compile(&version["schema"]["openAPIV3Schema"]);
+    let rules = (!rules.is_empty()).then(|| Box::new(rules) as Box<dyn ObjectRules>);
     let names = "/status/acceptedNames";
     Resource {
         group: shared("/spec/group"),
@@ -131,7 +134,7 @@ fn one(definition: &Value, version: &Value) -> Resource {
         categories: texts(definition, &format!("{names}/categories")),
         verbs: if ending { ENDING } else { VERBS },
         subresources,
-        schema: Schema::Custom(Custom::new(version)),
+        schema: Schema::Custom(Custom::with_rules(version, rules)),
         list_schema: None,
         storage_group: shared("/spec/group"),
         storage_version: Text::from(name.to_owned()),

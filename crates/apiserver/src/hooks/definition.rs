@@ -1,6 +1,8 @@
 //! CustomResourceDefinitions: what they are given when they are written, and what is checked beside
 //! their form.
 
+use std::collections::HashSet;
+
 use api::meta;
 use api::status::ApiError;
 use api::validate::FieldError;
@@ -85,13 +87,24 @@ impl Hook for Definitions {
             let mut all = old.into_iter().flat_map(versions);
             all.find(|version| version["name"] == *name)
         };
+        let mut sources = HashSet::new();
+        for version in old.into_iter().flat_map(versions) {
+            crate::rules::sources(&version["schema"]["openAPIV3Schema"], &mut sources);
+        }
         for (index, version) in versions(new).enumerate() {
             // What was accepted once stays accepted.
             if before(&version["name"]).is_some_and(|b| b["schema"] == version["schema"]) {
                 continue;
             }
             let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
-            errors.extend(api::structural::check(version, &path));
+            let unfit = api::structural::check(version, &path);
+            // Rules are checked against a schema that is sound.
+            if unfit.is_empty() {
+                let schema = &version["schema"]["openAPIV3Schema"];
+                let stored = |source: &str| sources.contains(source);
+                errors.extend(crate::rules::check(schema, &path, &stored));
+            }
+            errors.extend(unfit);
         }
         let Some(old) = old else { return errors };
         if definitions::is_true(old, "Established") {

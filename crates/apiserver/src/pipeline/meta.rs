@@ -112,7 +112,11 @@ pub(crate) fn on_create(resource: &Resource, namespace: &str, object: &mut Value
         && !(resource.group.is_empty() && resource.plural == "nodes")
         && let Some(map) = object.as_object_mut()
     {
-        map.insert("status".to_owned(), Value::Object(Map::new()));
+        // Rules and required fields of a custom status hold from its first write on.
+        match resource.schema.custom() {
+            Some(_) => drop(map.remove("status")),
+            None => drop(map.insert("status".to_owned(), Value::Object(Map::new()))),
+        }
     }
 }
 

@@ -251,6 +251,22 @@ async fn outside(
     Ok(true)
 }
 
+/// What is told where rules of a schema did not run.
+const UNCHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+
+/// Whether rules, which count on values of their types, cannot run on an object with this error.
+fn hides_rules(error: &validate::FieldError) -> bool {
+    use validate::FieldErrorKind as Kind;
+    matches!(
+        error.kind,
+        Kind::NotSupported(..)
+            | Kind::Required
+            | Kind::TooLong(_)
+            | Kind::TooMany(..)
+            | Kind::TypeInvalid(_)
+    )
+}
+
 /// Stage 4, validate.
 pub(crate) fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
     let storage = call.resource.storage();
@@ -260,6 +276,21 @@ pub(crate) fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
         Some(old) => validate::update_subresource(storage, &call.subresource, new, old),
     };
     errors.extend(hooks::of(&call.resource).validate(call, new, old));
+    if let Some(rules) = storage.schema.custom().and_then(|custom| custom.rules()) {
+        if errors.iter().any(hides_rules) {
+            errors.push(validate::FieldError::invalid(
+                "<nil>",
+                Value::Null,
+                UNCHECKED,
+            ));
+        } else {
+            let (refused, ratcheted) = rules.violations(new, old);
+            errors.extend(refused);
+            for warning in ratcheted {
+                call.warn(warning.to_string());
+            }
+        }
+    }
     if errors.is_empty() {
         Ok(())
     } else {

@@ -10,7 +10,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cel::{Decl, Env, Program, Type};
@@ -76,6 +76,29 @@ fn rules_of(schema: &Value) -> &[Value] {
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default()
+}
+
+/// Notes the expressions of all rules of a schema.
+pub(crate) fn sources<'a>(schema: &'a Value, found: &mut HashSet<&'a str>) {
+    let mut open = vec![schema];
+    while let Some(schema) = open.pop() {
+        for rule in rules_of(schema) {
+            let texts = ["rule", "messageExpression"].map(|name| rule[name].as_str());
+            found.extend(texts.into_iter().flatten());
+        }
+        for name in ["items", "additionalProperties", "not"] {
+            open.extend(schema.get(name).filter(|below| below.is_object()));
+        }
+        open.extend(
+            schema["properties"]
+                .as_object()
+                .into_iter()
+                .flat_map(|map| map.values()),
+        );
+        for name in ["allOf", "anyOf", "oneOf"] {
+            open.extend(schema[name].as_array().into_iter().flatten());
+        }
+    }
 }
 
 fn is_embedded(schema: &Value) -> bool {

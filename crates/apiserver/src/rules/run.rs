@@ -1,5 +1,6 @@
 //! Rules on an object.
 
+use api::structural::ObjectRules;
 use api::validate::{FieldError, FieldErrorKind};
 use cel::{EvalError, PER_CALL_LIMIT, Program, RUNTIME_COST_BUDGET, Value as Cel, Variables};
 use serde_json::Value;
@@ -83,6 +84,13 @@ impl Rules {
             run.node(root, "", object, old, before);
         }
         run.found
+    }
+}
+
+impl ObjectRules for Rules {
+    fn violations(&self, new: &Value, old: Option<&Value>) -> (Vec<FieldError>, Vec<FieldError>) {
+        let found = self.validate(new, old);
+        (found.errors, found.warnings)
     }
 }
 

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::harness::Cluster;
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const FOOS: &str = "/apis/example.com/v1/namespaces/default/foos";
+pub const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub const FOOS: &str = "/apis/example.com/v1/namespaces/default/foos";
 
-fn definition() -> Value {
+pub fn definition() -> Value {
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {
         "spec": {"type": "object", "properties": {
             "size": {"type": "integer", "maximum": 5},
@@ -33,12 +33,12 @@ fn definition() -> Value {
             "versions": [version("v1", true), version("v2", false)]}})
 }
 
-fn foo(name: &str, spec: Value) -> Value {
+pub fn foo(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": name}, "spec": spec})
 }
 
 /// Waits until a definition's condition has a status.
-async fn until(c: &Cluster, kind: &str, status: &str) -> Value {
+pub async fn until(c: &Cluster, kind: &str, status: &str) -> Value {
     for _ in 0..200 {
         let found = c.get(&format!("{DEFINITIONS}/foos.example.com")).await;
         if found.status == 200 {

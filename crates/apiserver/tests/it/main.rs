@@ -6,6 +6,7 @@ mod aggregation;
 mod apply;
 mod content;
 mod custom;
+mod custom_rules;
 mod discovery;
 mod harness;
 mod hostile;
