@@ -57,6 +57,39 @@ fn note_stored(object: &mut Value) {
     }
 }
 
+/// What is wrong with the way in which a definition's versions become each other.
+fn conversion(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    const PATH: &str = "spec.conversion";
+    let strategy = |of: &Value| of["spec"]["conversion"]["strategy"].clone();
+    let path = format!("{PATH}.strategy");
+    match strategy(new).as_str().unwrap_or_default() {
+        "" => vec![FieldError::required(path, "")],
+        "None" => {
+            let webhook = &new["spec"]["conversion"]["webhook"];
+            let fields = [
+                ("clientConfig", "webhookClientConfig"),
+                ("conversionReviewVersions", "conversionReviewVersions"),
+            ];
+            let set = fields.iter().filter(|(name, _)| match &webhook[name] {
+                Value::Null => false,
+                Value::Array(all) => !all.is_empty(),
+                _ => true,
+            });
+            let words = "should not be set when strategy is not set to Webhook";
+            set.map(|(_, shown)| FieldError::forbidden(format!("{PATH}.{shown}"), words))
+                .collect()
+        }
+        // A definition that is there already must stay writable, or it could not be deleted.
+        "Webhook" if old.is_some_and(|old| strategy(old) == "Webhook") => Vec::new(),
+        // Without its webhook an object would be served in a form that it does not have.
+        "Webhook" => {
+            let words = "conversion webhooks are not supported yet";
+            vec![FieldError::invalid(path, "Webhook", words)]
+        }
+        other => vec![FieldError::not_supported(path, other, &["None", "Webhook"])],
+    }
+}
+
 impl Hook for Definitions {
     fn prepare_create(&self, _call: &Call, new: &mut Value) -> Result<(), ApiError> {
         fill(new);
@@ -106,6 +139,7 @@ impl Hook for Definitions {
             }
             errors.extend(unfit);
         }
+        errors.extend(conversion(new, old));
         let Some(old) = old else { return errors };
         if definitions::is_true(old, "Established") {
             for field in ["scope", "group"] {

@@ -227,3 +227,36 @@ async fn unfit_schemas_are_refused() {
         "{refused}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conversion_is_none_or_refused() {
+    let c = Cluster::start().await;
+    let client = json!({"clientConfig": {"url": "https://localhost/"},
+        "conversionReviewVersions": ["v1"]});
+    let refused = async |conversion: Value| {
+        let mut made = definition();
+        made["spec"]["conversion"] = conversion;
+        c.post(DEFINITIONS, &made).await.refused(422)
+    };
+    let told = refused(json!({"strategy": "Webhook", "webhook": client})).await;
+    assert!(
+        told.contains("spec.conversion.strategy: Invalid value: \"Webhook\": conversion webhooks are not supported yet"),
+        "{told}"
+    );
+    let told = refused(json!({"strategy": "None", "webhook": client})).await;
+    for field in ["webhookClientConfig", "conversionReviewVersions"] {
+        let words = format!(
+            "spec.conversion.{field}: Forbidden: should not be set when strategy is not set to Webhook"
+        );
+        assert!(told.contains(&words), "{told}");
+    }
+    let told = refused(json!({"strategy": "Odd"})).await;
+    assert!(
+        told.contains("Unsupported value: \"Odd\": supported values: \"None\", \"Webhook\""),
+        "{told}"
+    );
+    c.post(DEFINITIONS, &definition()).await.ok();
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    let turned = json!({"spec": {"conversion": {"strategy": "Webhook", "webhook": client}}});
+    c.patch(&path, "merge", &turned).await.refused(422);
+}
