@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use api::resource::Resource;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -148,6 +149,24 @@ impl Object {
     /// The object's JSON, borrowed.
     pub fn json(&self) -> &[u8] {
         &self.frame[self.body.clone()]
+    }
+
+    /// Whether it is stored in this version: a custom resource's objects keep the version that
+    /// was the stored one when they were written.
+    pub(crate) fn is_in(&self, api_version: &str) -> bool {
+        // The stored form begins so.
+        let rest = self.json().strip_prefix(b"{\"apiVersion\":\"");
+        let rest = rest.and_then(|rest| rest.strip_prefix(api_version.as_bytes()));
+        rest.is_some_and(|rest| rest.starts_with(b"\""))
+    }
+
+    /// It as the version that `resource` stores now has it.
+    pub(crate) fn stored_value(&self, resource: &Resource) -> Value {
+        let mut value = self.value();
+        if resource.schema.custom().is_some() {
+            value["apiVersion"] = resource.storage().api_version.as_str().into();
+        }
+        value
     }
 
     /// The JSON of its `metadata`.

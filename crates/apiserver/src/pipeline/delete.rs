@@ -296,7 +296,7 @@ async fn attempt(
 ) -> Result<Deleted, Failed> {
     preconditions(&call.resource, object, options)?;
     let hook = hooks::of(&call.resource);
-    let value = object.value();
+    let value = object.stored_value(&call.resource);
     hooks::node_restriction::delete(call, &value)?;
     hook.admit_delete(call, &value)?;
     chain::delete(

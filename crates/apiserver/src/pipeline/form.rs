@@ -92,9 +92,17 @@ impl Form {
         &self.resource
     }
 
+    /// Whether an object has to be brought to the version that was asked for.
+    fn converts(&self, object: &Object) -> bool {
+        match self.resource.schema.custom() {
+            Some(_) => !object.is_in(&self.resource.api_version),
+            None => self.converted,
+        }
+    }
+
     /// An object, in the version that was asked for.
     fn value(&self, object: &Object) -> Value {
-        let mut value = object.value();
+        let mut value = object.stored_value(&self.resource);
         if self.converted {
             api::convert::convert(self.resource.storage(), &self.resource, &mut value);
         }
@@ -102,7 +110,7 @@ impl Form {
     }
 
     fn object_json<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
-        if self.converted {
+        if self.converts(object) {
             Cow::Owned(self.value(object).to_string().into_bytes())
         } else {
             Cow::Borrowed(object.json())
@@ -178,7 +186,7 @@ impl Form {
         if self.accepted.syntax == Syntax::Protobuf {
             return self.event(event.name(), &self.one_value(object));
         }
-        if self.accepted.shape == Shape::Object && !self.converted {
+        if self.accepted.shape == Shape::Object && !self.converts(object) {
             return object.frame(event);
         }
         let heading = !std::mem::replace(&mut self.heading_sent, true);
@@ -231,7 +239,7 @@ impl Form {
         if self.accepted.syntax == Syntax::Protobuf {
             return value(Syntax::Protobuf, status, &self.one_value(object));
         }
-        let raw = self.accepted.shape == Shape::Object && !self.converted;
+        let raw = self.accepted.shape == Shape::Object && !self.converts(object);
         if raw && self.accepted.syntax == Syntax::Json {
             return respond(status, Syntax::Json.content_type(), object.bytes());
         }

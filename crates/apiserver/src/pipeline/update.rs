@@ -100,7 +100,7 @@ pub(crate) async fn change_as(
     let mut told = None;
     for _ in 0..ATTEMPTS {
         let object = current(call, told.take())?;
-        let old = object.value();
+        let old = object.stored_value(&call.resource);
         let new = make(&old)?;
         match attempt(call, &object, &old, new, face).await {
             Ok(object) => return Ok(object),
@@ -133,7 +133,10 @@ async fn attempt(
     api::fields::keep_times(&mut new, old);
     stages::check(call, &new, Some(old))?;
     stages::admit(call, &new, Some(old), face).await?;
-    if system::unchanged(&new, old) {
+    // What is stored in a version of before is written anew: so objects are brought along.
+    let brought =
+        storage_form.schema.custom().is_some() && !object.is_in(&storage_form.api_version);
+    if !brought && system::unchanged(&new, old) {
         return Ok(object.clone());
     }
     let local = storage::local(&call.namespace, &call.name);

@@ -260,3 +260,57 @@ async fn conversion_is_none_or_refused() {
     let turned = json!({"spec": {"conversion": {"strategy": "Webhook", "webhook": client}}});
     c.patch(&path, "merge", &turned).await.refused(422);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_an_older_stored_version_are_served_in_every_version() {
+    let c = started().await;
+    let old = c.post(FOOS, &foo("old", json!({"size": 1}))).await.ok();
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    let mut turned = c.get(&path).await.ok();
+    turned["spec"]["versions"][0]["storage"] = false.into();
+    turned["spec"]["versions"][1]["storage"] = true.into();
+    let turned = c.put(&path, &turned).await.ok();
+    assert_eq!(turned["status"]["storedVersions"], json!(["v1", "v2"]));
+    let v2 = "/apis/example.com/v2/namespaces/default/foos";
+    let mut new = foo("new", json!({"size": 2}));
+    new["apiVersion"] = "example.com/v2".into();
+    c.post(v2, &new).await.ok();
+    for (list, version) in [(FOOS, "example.com/v1"), (v2, "example.com/v2")] {
+        let found = c.get(list).await.ok();
+        let items = found["items"].as_array().unwrap();
+        assert_eq!(items.len(), 2);
+        for item in items {
+            assert_eq!(item["apiVersion"], version, "{list}");
+        }
+        let one = c.get(&format!("{list}/old")).await.ok();
+        assert_eq!(one["apiVersion"], version);
+        let mut watch = c
+            .watch(&format!(
+                "{list}?watch=true&fieldSelector=metadata.name%3Dold"
+            ))
+            .await;
+        assert_eq!(watch.next().await.unwrap()["object"]["apiVersion"], version);
+    }
+    // A write that says nothing new stores it in the new version, one time.
+    let patch = async || {
+        c.patch(&format!("{v2}/old"), "merge", &json!({}))
+            .await
+            .ok()
+    };
+    let brought = patch().await;
+    assert_ne!(
+        brought["metadata"]["resourceVersion"],
+        old["metadata"]["resourceVersion"]
+    );
+    assert_eq!(
+        brought["metadata"]["generation"],
+        old["metadata"]["generation"]
+    );
+    let again = patch().await;
+    assert_eq!(
+        again["metadata"]["resourceVersion"],
+        brought["metadata"]["resourceVersion"]
+    );
+    let gone = c.delete(&format!("{v2}/old")).await;
+    assert_eq!(gone.status, 200);
+}

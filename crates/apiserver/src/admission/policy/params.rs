@@ -62,7 +62,7 @@ fn find(
 ) -> Result<Vec<Value>, String> {
     let kind = attributes.call.state.kind(resource);
     let shown = |object: &crate::cache::Object| {
-        let mut value = object.value();
+        let mut value = object.stored_value(resource);
         let from = resource.storage();
         if from.api_version != resource.api_version {
             api::convert::convert(from, resource, &mut value);
