@@ -13,13 +13,14 @@ use crate::shell;
 const EDGES: &[(&str, &[&str])] = &[
     ("stdx", &[]),
     ("api", &[]),
+    ("cel", &["api"]),
     ("store", &["stdx"]),
     ("pki", &["stdx"]),
     ("sys", &["stdx"]),
     ("image", &["stdx", "sys"]),
     ("runtime", &["stdx", "sys"]),
     ("client", &["stdx", "api"]),
-    ("apiserver", &["stdx", "api", "store", "pki"]),
+    ("apiserver", &["stdx", "api", "cel", "store", "pki"]),
     ("scheduler", &["stdx", "api", "client"]),
     ("controllers", &["stdx", "api", "client"]),
     (

@@ -149,6 +149,12 @@ impl Quantity {
         saturate(round_away(self.nano, NANO))
     }
 
+    /// The nearest double.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        self.nano as f64 / NANO as f64
+    }
+
     /// Whether it is a whole number.
     #[must_use]
     pub fn is_whole(self) -> bool {
