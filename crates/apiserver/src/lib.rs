@@ -8,12 +8,14 @@
 
 pub mod admission;
 mod alloc;
+pub mod audit;
 pub mod auth;
 mod bootstrap;
 pub mod cache;
 mod codec;
 mod config;
 mod error;
+mod fairness;
 mod hooks;
 mod http;
 mod impersonate;
@@ -24,6 +26,7 @@ mod outbound;
 mod pipeline;
 mod proxy;
 mod query;
+mod remote;
 mod route;
 mod server;
 mod servers;
@@ -32,8 +35,10 @@ mod storage;
 mod subresource;
 
 pub use crate::auth::user::User;
-pub use crate::config::{Config, NodeDialer, PeerCertificate, Stream};
+pub use crate::config::{Config, NodeDialer, PeerAddress, PeerCertificate, Stream};
 pub use crate::error::StartError;
+pub use crate::fairness::FairnessOptions;
 pub use crate::http::{Body, BoxError, empty_body, full_body};
+pub use crate::remote::{KubeconfigError, Remote};
 pub use crate::server::ApiServer;
 pub use crate::storage::SEALED_PREFIXES;

@@ -4,6 +4,7 @@
 //! writes.
 
 mod csr;
+mod fairness;
 mod job;
 mod limit_range;
 pub(crate) mod namespace;
@@ -175,6 +176,8 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
         ("", "podtemplates" | "serviceaccounts" | "resourcequotas") => &Returned,
         ("batch", "jobs") => &job::Jobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &csr::Requests,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &fairness::Schemas,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &fairness::Levels,
         ("" | "events.k8s.io", "events") => &Events,
         ("", "endpoints" | "limitranges") | ("coordination.k8s.io", "leases") => &Upsert,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Roles,

@@ -3,11 +3,15 @@
 
 mod admission;
 mod apply;
+mod audit;
+mod csr;
 mod discovery;
+mod fairness;
 mod harness;
 mod https;
 mod kinds;
 mod listener;
+mod oidc;
 
 mod protobuf;
 mod proxied;
