@@ -10,13 +10,14 @@ use crate::{needs, release, shell};
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which benchmark: boot, store.
+    /// Which benchmark: api, boot, store.
     name: String,
     /// Write the figures to this file as well.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Passed on to the benchmark. boot: --rounds N, --peer KUBECONFIG. store: --quick, --dir FOLDER,
-    /// --only writes,list,watch,open,soak.
+    /// --only writes,list,watch,open,soak. api: --quick, --peer KUBECONFIG or --peer-bin FOLDER (with
+    /// kube-apiserver), --only requests,fanout,watches,memory.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
@@ -30,7 +31,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         needs::ensure(&[needs::BUILD, needs::PEERS])?;
         command.arg("release");
     } else {
-        needs::ensure(&[needs::BUILD, needs::RUN, needs::TEST])?;
+        needs::ensure(&[needs::BUILD, needs::RUN, needs::TEST, needs::PEERS])?;
         let knarr = release::build(release::Profile::Release)?;
         command.arg("fast").env("KNARR_BIN", knarr);
     }

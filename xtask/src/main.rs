@@ -3,6 +3,7 @@
 //! Kept lean on purpose: it is the first thing that a fresh clone compiles.
 
 mod bench;
+mod conformance;
 mod demo;
 mod facts;
 mod needs;
@@ -44,6 +45,8 @@ enum Command {
     },
     /// Measure, print a table with machine facts, and optionally write JSON.
     Bench(bench::Options),
+    /// Run upstream's conformance suite on a throwaway cluster and write docs/conformance.md.
+    Conformance(conformance::Options),
     /// Build the static release binary.
     Release,
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
             facts::run(&upstream, protos.as_deref(), &out)
         }
         Command::Bench(options) => bench::run(&options),
+        Command::Conformance(options) => conformance::run(&options),
         Command::Release => release::run(),
     });
     match outcome {

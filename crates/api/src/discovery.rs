@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::resource::{Resource, Subresource, all};
+use crate::resource::{Resource, Subresource, Texts, all};
 
 /// `apiVersion` of the aggregated documents.
 pub const AGGREGATED_API_VERSION: &str = "apidiscovery.k8s.io/v2";
@@ -18,9 +18,9 @@ pub fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
             .iter_mut()
             .find(|(group, _)| *group == resource.group)
         {
-            Some((_, versions)) if versions.contains(&resource.version) => {}
-            Some((_, versions)) => versions.push(resource.version),
-            None => groups.push((resource.group, vec![resource.version])),
+            Some((_, versions)) if versions.contains(&&*resource.version) => {}
+            Some((_, versions)) => versions.push(&resource.version),
+            None => groups.push((&resource.group, vec![&resource.version])),
         }
     }
     groups
@@ -77,7 +77,7 @@ pub fn resource_list(group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
     let mut api_version = None;
     for resource in of(group, version) {
-        api_version = Some(resource.api_version);
+        api_version = Some(&resource.api_version);
         resources.push(listed(resource));
         resources.extend(
             resource
@@ -103,12 +103,12 @@ fn listed(resource: &Resource) -> Value {
         "kind": resource.kind,
         "verbs": resource.verbs,
     });
-    insert_list(&mut value, "shortNames", resource.short_names);
-    insert_list(&mut value, "categories", resource.categories);
+    insert_list(&mut value, "shortNames", &resource.short_names);
+    insert_list(&mut value, "categories", &resource.categories);
     insert_text(
         &mut value,
         "storageVersionHash",
-        resource.storage_version_hash,
+        &resource.storage_version_hash,
     );
     value
 }
@@ -118,7 +118,7 @@ fn listed_sub(resource: &Resource, sub: &Subresource) -> Value {
         "name": format!("{}/{}", resource.plural, sub.name),
         "singularName": "",
         "namespaced": resource.namespaced,
-        "kind": sub.kind,
+        "kind": resource.body_kind(sub),
         "verbs": sub.verbs,
     });
     insert_text(&mut value, "group", sub.group);
@@ -126,9 +126,9 @@ fn listed_sub(resource: &Resource, sub: &Subresource) -> Value {
     value
 }
 
-fn insert_list(value: &mut Value, key: &str, list: &[&str]) {
+fn insert_list(value: &mut Value, key: &str, list: &Texts) {
     if !list.is_empty() {
-        value[key] = list.into();
+        value[key] = list.iter().collect();
     }
 }
 
@@ -171,18 +171,18 @@ fn aggregated_version(group: &str, version: &str) -> Value {
 fn aggregated(resource: &Resource) -> Value {
     let mut value = json!({
         "resource": resource.plural,
-        "responseKind": kind("", "", resource.kind),
+        "responseKind": kind("", "", &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
         "verbs": resource.verbs,
     });
-    insert_list(&mut value, "shortNames", resource.short_names);
-    insert_list(&mut value, "categories", resource.categories);
+    insert_list(&mut value, "shortNames", &resource.short_names);
+    insert_list(&mut value, "categories", &resource.categories);
     if !resource.subresources.is_empty() {
         let subs = resource.subresources.iter().map(|sub| {
             json!({
                 "subresource": sub.name,
-                "responseKind": kind(sub.group, sub.version, sub.kind),
+                "responseKind": kind(sub.group, sub.version, resource.body_kind(sub)),
                 "verbs": sub.verbs,
             })
         });

@@ -20,6 +20,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+mod text;
 pub mod validate;
 pub mod yaml;
 

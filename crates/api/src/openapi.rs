@@ -3,6 +3,7 @@
 //! The descriptions are those that the `k8s-openapi` crate carries. The paths hold what clients ask
 //! of them: which verbs and query parameters a kind has, and which patches it takes.
 
+pub mod gnostic;
 mod paths;
 mod schemas;
 
@@ -15,8 +16,8 @@ use schemas::{Dialect, Schemas};
 fn group_versions() -> Vec<(&'static str, &'static str)> {
     let mut found = Vec::new();
     for resource in all() {
-        if !found.contains(&(resource.group, resource.version)) {
-            found.push((resource.group, resource.version));
+        if !found.contains(&(&*resource.group, &*resource.version)) {
+            found.push((&*resource.group, &*resource.version));
         }
     }
     found

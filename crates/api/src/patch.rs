@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::MAX_DEPTH;
 
-pub use strategic::{strategic, strategic_type};
+pub use strategic::{strategic, strategic_schema, strategic_type};
 
 /// The most operations in one JSON patch, as upstream has it.
 pub const MAX_OPERATIONS: usize = 10_000;

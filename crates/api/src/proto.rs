@@ -15,7 +15,7 @@ pub(crate) mod table;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 pub use decode::decode;
 pub use encode::{encode, encode_list, watch_event};

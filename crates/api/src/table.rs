@@ -94,22 +94,22 @@ const DEFAULT: Printer = Printer {
 };
 
 fn printer(res: &Resource) -> &'static Printer {
-    let found = match res.group {
-        "" => pod::printer(res.plural)
-            .or_else(|| workloads::printer(res.plural))
-            .or_else(|| network::core(res.plural))
-            .or_else(|| storage::printer(res.plural))
-            .or_else(|| cluster::printer(res.plural)),
-        "apps" | "batch" => workloads::printer(res.plural),
-        "networking.k8s.io" | "discovery.k8s.io" => network::printer(res.plural),
-        "storage.k8s.io" => storage::printer(res.plural),
-        "events.k8s.io" => cluster::new_events(res.plural),
+    let found = match &*res.group {
+        "" => pod::printer(&res.plural)
+            .or_else(|| workloads::printer(&res.plural))
+            .or_else(|| network::core(&res.plural))
+            .or_else(|| storage::printer(&res.plural))
+            .or_else(|| cluster::printer(&res.plural)),
+        "apps" | "batch" => workloads::printer(&res.plural),
+        "networking.k8s.io" | "discovery.k8s.io" => network::printer(&res.plural),
+        "storage.k8s.io" => storage::printer(&res.plural),
+        "events.k8s.io" => cluster::new_events(&res.plural),
         "rbac.authorization.k8s.io"
         | "policy"
         | "autoscaling"
         | "scheduling.k8s.io"
-        | "certificates.k8s.io" => policy::printer(res.plural, res.version),
-        _ => other::printer(res.plural),
+        | "certificates.k8s.io" => policy::printer(&res.plural, &res.version),
+        _ => other::printer(&res.plural),
     };
     found.unwrap_or(&DEFAULT)
 }

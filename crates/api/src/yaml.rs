@@ -203,7 +203,6 @@ impl Builder {
     }
 
     fn key(&mut self, new: Key, line: usize) -> Result<(), YamlError> {
-        let path = self.path();
         let Some(Open::Map { entries, key, .. }) = self.open.last_mut() else {
             return Err(at_line(line, "a key outside of a map"));
         };
@@ -211,33 +210,11 @@ impl Builder {
             && entries.contains_key(name)
             && self.duplicates.len() < MAX_PROBLEMS
         {
-            self.duplicates
-                .push(Problem::Duplicate(format!("{path}{name}")));
+            let key = name.clone();
+            self.duplicates.push(Problem::Repeated { key, line });
         }
         *key = Some(new);
         Ok(())
-    }
-
-    /// Path of the innermost open map, with a dot behind it.
-    fn path(&self) -> String {
-        let mut path = String::new();
-        for open in &self.open {
-            match open {
-                Open::List { items, .. } => {
-                    path.pop();
-                    path.push_str(&format!("[{}].", items.len()));
-                }
-                Open::Map {
-                    key: Some(Key::Named(name)),
-                    ..
-                } => {
-                    path.push_str(name);
-                    path.push('.');
-                }
-                Open::Map { .. } => {}
-            }
-        }
-        path
     }
 
     /// A finished value: a key, an item, an entry, or the document itself.
@@ -371,8 +348,8 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "duplicate field \"spec.a[0].b\"",
-                "duplicate field \"spec.a\""
+                "yaml: unmarshal errors:\n  line 2: key \"b\" already set in map",
+                "yaml: unmarshal errors:\n  line 3: key \"a\" already set in map"
             ]
         );
         let error = parse_documents("a: b: c\n").unwrap_err().to_string();

@@ -84,7 +84,7 @@ fn every_round_trip_object_decodes_without_a_problem() {
         let group = if resource.group.is_empty() {
             "core"
         } else {
-            resource.group
+            &*resource.group
         };
         let path = folder.join(format!(
             "{group}.{}.{}.json",
@@ -275,7 +275,7 @@ fn validation_never_panics() {
         let group = if resource.group.is_empty() {
             "core"
         } else {
-            resource.group
+            &*resource.group
         };
         let path = folder.join(format!(
             "{group}.{}.{}.json",

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -34,6 +35,17 @@ pub struct PeerCertificate(pub CertificateDer<'static>);
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub IpAddr);
 
+/// As whom this server speaks to aggregated API servers.
+#[derive(Debug, Clone)]
+pub struct FrontProxy {
+    /// The authority of its certificate, PEM.
+    pub ca_pem: String,
+    /// The common name in its certificate.
+    pub name: String,
+    /// The newest certificate.
+    pub identity: watch::Receiver<pki::KeyPair>,
+}
+
 /// Everything that [`ApiServer::start`](crate::ApiServer::start) needs.
 pub struct Config {
     /// Where objects are kept.
@@ -58,6 +70,8 @@ pub struct Config {
     /// How callers may show who they are. Requests without credentials run as `system:anonymous`
     /// where that is enabled (else 401), health and version paths apart.
     pub authentication: Authentication,
+    /// As whom to speak to aggregated API servers; they believe nobody where it is absent.
+    pub front_proxy: Option<FrontProxy>,
     /// How admission is set up.
     pub admission: Admission,
     /// How the server's seats are shared.

@@ -95,13 +95,18 @@ pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body
     respond(status, "text/plain; charset=utf-8", text.into())
 }
 
-/// An answer in JSON or protobuf; in JSON too what has no protobuf form, as its content type says.
+/// An answer in a syntax; in JSON too what has no protobuf form, as its content type says.
 pub(crate) fn value(syntax: Syntax, status: StatusCode, value: &Value) -> Response<Body> {
-    if syntax == Syntax::Protobuf {
-        match api::proto::encode(value) {
+    match syntax {
+        Syntax::Json => {}
+        Syntax::Yaml => {
+            let text = crate::pipeline::yaml::write(value);
+            return respond(status, syntax.content_type(), text);
+        }
+        Syntax::Protobuf => match api::proto::encode(value) {
             Ok(bytes) => return respond(status, syntax.content_type(), bytes),
             Err(error) => tracing::debug!("answering in JSON: {error}"),
-        }
+        },
     }
     json(status, value)
 }

@@ -7,6 +7,7 @@
 //! - a write returns only after the cache has applied it (read your writes).
 
 pub mod admission;
+mod aggregation;
 mod alloc;
 pub mod audit;
 pub mod auth;
@@ -16,6 +17,7 @@ mod codec;
 mod config;
 mod error;
 mod fairness;
+mod gzip;
 mod hooks;
 mod http;
 mod impersonate;
@@ -24,10 +26,14 @@ mod negotiate;
 mod nonresource;
 mod outbound;
 mod pipeline;
+mod pretty;
 mod proxy;
 mod query;
 mod remote;
+#[allow(dead_code, reason = "what definitions add is the next step")]
+mod resources;
 mod route;
+pub mod rules;
 mod server;
 mod servers;
 mod state;
@@ -35,7 +41,7 @@ mod storage;
 mod subresource;
 
 pub use crate::auth::user::User;
-pub use crate::config::{Config, NodeDialer, PeerAddress, PeerCertificate, Stream};
+pub use crate::config::{Config, FrontProxy, NodeDialer, PeerAddress, PeerCertificate, Stream};
 pub use crate::error::StartError;
 pub use crate::fairness::FairnessOptions;
 pub use crate::http::{Body, BoxError, empty_body, full_body};

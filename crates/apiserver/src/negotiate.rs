@@ -49,9 +49,17 @@ pub(crate) enum Shape {
 pub(crate) struct Accepted {
     pub(crate) syntax: Syntax,
     pub(crate) shape: Shape,
+    /// `apiVersion` of a Table and of PartialObjectMetadata.
+    pub(crate) meta_version: &'static str,
 }
 
+/// What shapes are in unless `v1beta1` of them is asked for.
+const META: &str = "meta.k8s.io/v1";
+
 const OFFERED: &[&str] = &["application/json", "application/yaml", proto::MEDIA_TYPE];
+
+/// What a watch is offered in.
+const STREAMS: &[&str] = &["application/json;stream=watch", proto::WATCH_MEDIA_TYPE];
 
 /// One clause of an `Accept` header.
 pub(crate) struct Clause<'a> {
@@ -116,6 +124,7 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
         return Ok(Accepted {
             syntax: Syntax::Json,
             shape: Shape::Object,
+            meta_version: META,
         });
     }
     for clause in &clauses {
@@ -128,8 +137,7 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
         let shape = match clause.param("as") {
             None => Shape::Object,
             Some(_) if !shapes || clause.param("g") != Some("meta.k8s.io") => continue,
-            // v1beta1 is not served by upstream 1.36 either way: only v1 is offered.
-            Some(_) if clause.param("v") != Some("v1") => continue,
+            Some(_) if !matches!(clause.param("v"), Some("v1" | "v1beta1")) => continue,
             // A Table has no protobuf form, upstream either.
             Some("Table") if syntax == Syntax::Protobuf => continue,
             Some("Table") => Shape::Table,
@@ -137,25 +145,41 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
             Some("PartialObjectMetadataList") if list => Shape::Metadata,
             Some(_) => continue,
         };
-        return Ok(Accepted { syntax, shape });
+        let meta_version = match clause.param("v") {
+            Some("v1beta1") => "meta.k8s.io/v1beta1",
+            _ => META,
+        };
+        return Ok(Accepted {
+            syntax,
+            shape,
+            meta_version,
+        });
     }
     Err(ApiError::not_acceptable(OFFERED))
 }
 
-/// The syntax of an answer that has one shape only (an error, a review): what is preferred of
-/// JSON and protobuf. It is never refused.
+/// Chooses the form of a watch's frames: there is none in YAML.
+pub(crate) fn accept_stream(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+    let refused = || ApiError::not_acceptable(STREAMS);
+    match accept(headers, false, true) {
+        Ok(accepted) if accepted.syntax == Syntax::Yaml => Err(refused()),
+        Ok(accepted) => Ok(accepted),
+        Err(_) => Err(refused()),
+    }
+}
+
+/// The syntax of an answer that has one shape only (an error, a review): what is preferred. It is
+/// never refused.
 pub(crate) fn preferred(headers: &HeaderMap) -> Syntax {
-    let binary = clauses(headers)
+    clauses(headers)
         .iter()
         .find_map(|clause| match clause.media {
-            proto::MEDIA_TYPE => Some(true),
-            "application/json" | "*/*" | "application/*" => Some(false),
+            proto::MEDIA_TYPE => Some(Syntax::Protobuf),
+            "application/yaml" => Some(Syntax::Yaml),
+            "application/json" | "*/*" | "application/*" => Some(Syntax::Json),
             _ => None,
-        });
-    match binary {
-        Some(true) => Syntax::Protobuf,
-        _ => Syntax::Json,
-    }
+        })
+        .unwrap_or(Syntax::Json)
 }
 
 /// The syntax of a request body. Absent means JSON.
@@ -226,6 +250,11 @@ mod tests {
                 "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
                 false,
                 Some((Syntax::Json, Shape::Metadata)),
+            ),
+            (
+                "application/json;as=Table;v=v1beta1;g=meta.k8s.io",
+                true,
+                Some((Syntax::Json, Shape::Table)),
             ),
             (
                 "application/json;as=Pancake;g=meta.k8s.io;v=v1",

@@ -175,7 +175,7 @@ impl ListOptions {
                 format!(
                     "{}, Resource={}",
                     resource.api_version_slash(),
-                    resource.plural
+                    &resource.plural
                 ),
                 query.get("labelSelector").unwrap_or_default(),
                 query.get("fieldSelector").unwrap_or_default(),
@@ -275,7 +275,7 @@ impl ListOptions {
             ),
             Match::Exact if self.resource_version == Some(0) => forbidden(
                 "resourceVersionMatch",
-                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             ),
             _ => Vec::new(),
         }

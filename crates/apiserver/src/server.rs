@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use api::resource;
 use api::status::ApiError;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -27,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::admission::annotations::Annotations;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::{self, Aggregation};
 use crate::alloc::{Addresses, Ports};
 use crate::audit::Audit;
 use crate::audit::record::{self, Begun, Record};
@@ -47,9 +47,10 @@ use crate::outbound::Outbound;
 use crate::pipeline::{self, Call};
 use crate::query::Query;
 use crate::remote;
+use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, impersonate, servers};
+use crate::{bootstrap, gzip, impersonate, pretty, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -148,12 +149,14 @@ impl ApiServer {
             audit: Arc::new(Audit::new(config.audit, &remotes)),
             turns: Turns::default(),
             outbound,
+            aggregation: Aggregation::new(config.front_proxy),
             webhooks: Webhooks::default(),
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,
             ports: Ports::new(config.node_ports),
             documents: Documents::default(),
+            resources: Resources::default(),
             bootstrapped: AtomicBool::new(false),
         });
         hooks::service::set_up(&state)
@@ -165,6 +168,8 @@ impl ApiServer {
         fairness::status::refresh(&state).await;
         state.bootstrapped.store(true, Ordering::Release);
         tasks.spawn(servers::run(state.clone()));
+        tasks.spawn(aggregation::keep_local(state.clone()));
+        tasks.spawn(aggregation::keep_availability(state.clone()));
         tasks.spawn(fairness::status::run(state.clone()));
         if let Some(file) = config.authentication.file {
             let (issuer, drain) = (state.issuer.clone(), state.drain.clone());
@@ -184,8 +189,10 @@ impl ApiServer {
         let started = Instant::now();
         let query = Query::parse(request.uri().query());
         let info = Info::parse(request.method(), request.uri().path(), &query);
-        let labels = labels(&info);
+        let labels = labels(&self.state.resources, &info);
         let syntax = negotiate::preferred(request.headers());
+        let pretty = pretty::wanted(&query, request.headers());
+        let gzipped = gzip::accepted(request.headers());
         let id = record::id_of(request.headers());
         let mut notes = Notes::default();
         self.state.metrics.inflight(1);
@@ -216,6 +223,14 @@ impl ApiServer {
         record::echo(&id, &mut response);
         if let Some(flow) = &notes.flow {
             flow.tell(&mut response);
+        }
+        if !is_stream(&info) {
+            if pretty {
+                response = pretty::spread(response).await;
+            }
+            if gzipped {
+                response = gzip::compress(response);
+            }
         }
         self.state.metrics.inflight(-1);
         self.state
@@ -270,6 +285,11 @@ impl ApiServer {
         // Held until there is an answer; a watch has one as soon as it begins.
         let _seats = self.admit(info, &user, &query, &mut notes.flow).await?;
         self.authorize(info, &user, record.as_deref())?;
+        let elsewhere = aggregation::serving(state, &info.path);
+        let elsewhere = elsewhere.or_else(|| aggregation::openapi_service(state, &info.path));
+        if let Some(service) = elsewhere {
+            return aggregation::proxy::serve(state, &service, &user, request).await;
+        }
         if !info.is_resource {
             let (method, headers) = (request.method(), request.headers());
             return Ok(nonresource::serve(
@@ -302,8 +322,9 @@ impl ApiServer {
         let seats = || {
             let limit = query.int("limit").ok().flatten();
             let objects = || {
-                let found = resource::find(&info.group, &info.version, &info.resource);
-                found.map_or(0, |resource| self.state.kind(resource).len())
+                let served = &self.state.resources;
+                let found = served.find(&info.group, &info.version, &info.resource);
+                found.map_or(0, |resource| self.state.kind(&resource).len())
             };
             Fairness::seats(info.verb, limit, objects)
         };
@@ -386,7 +407,8 @@ impl ApiServer {
         request: &Request<Body>,
         user: User,
     ) -> Result<Option<Call>, ApiError> {
-        let Some(res) = resource::find(&info.group, &info.version, &info.resource) else {
+        let served = &self.state.resources;
+        let Some(res) = served.find(&info.group, &info.version, &info.resource) else {
             return Ok(None);
         };
         let is_namespace = res.group.is_empty() && res.plural == "namespaces";
@@ -409,7 +431,7 @@ impl ApiServer {
         if refused {
             return Err(ApiError::method_not_allowed());
         }
-        let warnings = match (res.group, res.plural) {
+        let warnings = match (&*res.group, &*res.plural) {
             ("", "endpoints") => {
                 vec![
                     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
@@ -426,12 +448,12 @@ impl ApiServer {
         Ok(Some(Call {
             state: self.state.clone(),
             user: Arc::new(user),
-            resource: res,
             namespace: if res.namespaced {
                 info.namespace.clone()
             } else {
                 String::new()
             },
+            resource: res,
             name: info.name.clone(),
             subresource: info.subresource.clone(),
             query,
@@ -600,10 +622,18 @@ fn attributes<'a>(info: &'a Info, user: &'a User) -> Attributes<'a> {
     }
 }
 
+/// Whether an answer goes on and on, or is somebody else's.
+fn is_stream(info: &Info) -> bool {
+    let sub = info.subresource.as_str();
+    info.verb == "watch" || matches!(sub, "exec" | "attach" | "portforward" | "proxy" | "log")
+}
+
 /// What a request is counted by; unknown paths are counted together.
-fn labels(info: &Info) -> Labels {
-    let known =
-        info.is_resource && resource::find(&info.group, &info.version, &info.resource).is_some();
+fn labels(served: &Resources, info: &Info) -> Labels {
+    let known = info.is_resource
+        && served
+            .find(&info.group, &info.version, &info.resource)
+            .is_some();
     let verb = match (info.verb, info.subresource.as_str()) {
         (_, "exec" | "attach" | "portforward" | "proxy" | "log") => "CONNECT",
         ("get" | "head", _) => "GET",
@@ -634,7 +664,8 @@ fn labels(info: &Info) -> Labels {
         }
     };
     let sub = known
-        && resource::find(&info.group, &info.version, &info.resource)
+        && served
+            .find(&info.group, &info.version, &info.resource)
             .is_some_and(|r| r.subresource(&info.subresource).is_some());
     Labels {
         verb,

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admission;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::Aggregation;
 use crate::alloc::{Addresses, Ports};
 use crate::audit::Audit;
 use crate::auth::chain::Chain;
@@ -22,6 +23,7 @@ use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::nonresource::documents::Documents;
 use crate::outbound::Outbound;
+use crate::resources::Resources;
 
 /// How long a write waits for the cache to show it.
 pub(crate) const APPLY_LIMIT: Duration = Duration::from_secs(10);
@@ -39,6 +41,7 @@ pub(crate) struct State {
     pub(crate) fairness: Fairness,
     pub(crate) turns: Turns,
     pub(crate) outbound: Outbound,
+    pub(crate) aggregation: Aggregation,
     pub(crate) webhooks: Webhooks,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Arc<Chain>,
@@ -47,13 +50,14 @@ pub(crate) struct State {
     pub(crate) addresses: Addresses,
     pub(crate) ports: Ports,
     pub(crate) documents: Documents,
+    pub(crate) resources: Resources,
     pub(crate) bootstrapped: AtomicBool,
 }
 
 impl State {
     /// The cache of a resource, whatever version of it was asked for.
     pub(crate) fn kind(&self, resource: &Resource) -> Arc<KindCache> {
-        self.cache.kind(resource.storage_group, resource.plural)
+        self.cache.kind(&resource.storage_group, &resource.plural)
     }
 
     /// The cache of a core resource.

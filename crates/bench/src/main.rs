@@ -1,5 +1,6 @@
 //! What `cargo xtask bench` runs: real clusters, measured from outside, peers in the same run.
 
+mod api;
 mod boot;
 mod containerd;
 mod footprint;
@@ -30,6 +31,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The API server: requests, fan-out to watchers, memory, beside kube-apiserver.
+    Api(api::Options),
     /// Start, first pods, pod latency, footprint.
     Boot(boot::Options),
     /// The store: writes, lists, watches, opening and growth, beside etcd.
@@ -38,7 +41,7 @@ enum Command {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if matches!(cli.command, Command::Boot(_)) {
+    if matches!(cli.command, Command::Api(_) | Command::Boot(_)) {
         testkit::isolate()?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?;
     let report = match cli.command {
+        Command::Api(options) => runtime.block_on(api::run(&options))?,
         Command::Boot(options) => runtime.block_on(boot::run(&options))?,
         Command::Store(options) => runtime.block_on(store::run(&options))?,
     };

@@ -34,6 +34,8 @@ pub use certificate::{Requested, Signer, SignerError};
 use client::{Client, Informers};
 use collections::Collections;
 use context::Context;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +52,8 @@ pub struct Options {
 pub async fn run(client: Client, informers: Informers, options: Options, drain: CancellationToken) {
     let context = Context::new(client, informers, drain);
     let mut tasks = JoinSet::new();
-    tasks.spawn(replicaset::run(context.clone()));
+    tasks.spawn(replicaset::run::<ReplicaSet>(context.clone()));
+    tasks.spawn(replicaset::run::<ReplicationController>(context.clone()));
     tasks.spawn(deployment::run(context.clone()));
     tasks.spawn(endpoints::run(context.clone()));
     tasks.spawn(serviceaccount::run(context.clone(), options.ca_pem));

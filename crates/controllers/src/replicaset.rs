@@ -1,5 +1,8 @@
-//! ReplicaSet: as many pods of a template as are asked for.
+//! ReplicaSet and ReplicationController: as many pods of a template as are asked for.
 
+mod kind;
+
+use self::kind::Replicated;
 use crate::claim;
 use crate::context::Context;
 use crate::expectations::Expectations;
@@ -9,7 +12,7 @@ use crate::write::{self, WriteError};
 use client::{EventType, Events, Informer, Key, Queue};
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::DeleteParams;
@@ -23,28 +26,28 @@ use tracing::{debug, info};
 const BURST: usize = 500;
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
-struct Controller {
+struct Controller<S: Replicated> {
     context: Context,
-    sets: Informer<ReplicaSet>,
+    sets: Informer<S>,
     queue: Queue<Key>,
     expectations: Expectations,
     events: Events,
 }
 
 /// Runs until the drain.
-pub(crate) async fn run(context: Context) {
+pub(crate) async fn run<S: Replicated>(context: Context) {
     let controller = Arc::new(Controller {
-        sets: context.informers.get::<ReplicaSet>(),
+        sets: context.informers.get::<S>(),
         queue: Queue::new(),
         expectations: Expectations::default(),
-        events: context.events("replicaset-controller"),
+        events: context.events(S::COMPONENT),
         context,
     });
     controller.listen();
     controller.sets.synced().await;
     controller.context.pods.synced().await;
     let (queue, drain) = (controller.queue.clone(), controller.context.drain.clone());
-    client::run("replicaset", queue, 5, drain, move |key| {
+    client::run(S::WORKERS, queue, 5, drain, move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
     })
@@ -61,13 +64,13 @@ enum Scale {
 
 /// Decides which of the `active` pods to delete, or how many to create. `related` counts, for
 /// each node, the active pods of all sets that share this one's owner.
-fn plan(
-    set: &ReplicaSet,
+fn plan<S: Replicated>(
+    set: &S,
     mut active: Vec<Arc<Pod>>,
     related: &HashMap<String, usize>,
     now: Timestamp,
 ) -> Scale {
-    let wanted = usize::try_from(replicas(set)).unwrap_or(0);
+    let wanted = usize::try_from(set.replicas()).unwrap_or(0);
     match active.len().cmp(&wanted) {
         Ordering::Equal => Scale::Enough,
         Ordering::Less => Scale::Create((wanted - active.len()).min(BURST)),
@@ -145,16 +148,16 @@ fn deletion_order(
 }
 
 /// The status that the pods show.
-fn status(
-    set: &ReplicaSet,
+fn status<S: Replicated>(
+    set: &S,
     active: &[Arc<Pod>],
     terminating: usize,
     failure: Option<(&str, String)>,
     now: Timestamp,
 ) -> ReplicaSetStatus {
-    let old = set.status.clone().unwrap_or_default();
-    let template = set.spec.as_ref().and_then(|s| s.template.as_ref());
-    let labels = template
+    let old = set.status();
+    let labels = set
+        .template()
         .and_then(|t| t.metadata.as_ref())
         .and_then(|m| m.labels.as_ref());
     let fully_labeled = |p: &Pod| {
@@ -164,7 +167,7 @@ fn status(
             .all(|(k, v)| p.metadata.labels.as_ref().and_then(|l| l.get(k)) == Some(v))
     };
     let count = |f: &dyn Fn(&Pod) -> bool| int(active.iter().filter(|p| f(p)).count());
-    let min_ready = min_ready_secs(set);
+    let min_ready = set.min_ready_secs();
     let mut conditions = old.conditions.unwrap_or_default();
     let known = conditions.iter().position(|c| c.type_ == "ReplicaFailure");
     match (failure, known) {
@@ -188,7 +191,7 @@ fn status(
         ready_replicas: some(count(&pods::is_ready)),
         available_replicas: some(count(&available)),
         terminating_replicas: Some(int(terminating)),
-        observed_generation: set.metadata.generation,
+        observed_generation: set.meta().generation,
         conditions: (!conditions.is_empty()).then_some(conditions),
     }
 }
@@ -202,18 +205,7 @@ fn some(count: i32) -> Option<i32> {
     (count != 0).then_some(count)
 }
 
-fn replicas(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
-}
-
-fn min_ready_secs(set: &ReplicaSet) -> i32 {
-    set.spec
-        .as_ref()
-        .and_then(|s| s.min_ready_seconds)
-        .unwrap_or(0)
-}
-
-impl Controller {
+impl<S: Replicated> Controller<S> {
     fn listen(self: &Arc<Self>) {
         owners::watch(&self.sets, &self.queue, &self.expectations);
         owners::watch_pods(
@@ -221,7 +213,7 @@ impl Controller {
             &self.sets,
             &self.queue,
             &self.expectations,
-            |set, pod| claim::selects(set.spec.as_ref().map(|s| &s.selector), pod),
+            |set, pod| set.selector().is_some_and(|s| claim::matches(&s, pod)),
         );
     }
 
@@ -229,10 +221,10 @@ impl Controller {
         let Some(set) = self.sets.get_key(key) else {
             return Ok(());
         };
-        let uid = set.metadata.uid.clone().unwrap_or_default();
-        let selector = set.spec.as_ref().and_then(|s| claim::selector(&s.selector));
+        let uid = set.meta().uid.clone().unwrap_or_default();
+        let selector = set.selector();
         let claim = claim::claim(
-            set.metadata.deletion_timestamp.is_some(),
+            set.meta().deletion_timestamp.is_some(),
             selector.as_ref(),
             self.context.pods_of(&uid),
             self.context.orphans_in(&key.namespace),
@@ -246,9 +238,9 @@ impl Controller {
         if let Some(wait) = self.expectations.wait(&uid) {
             debug!("waiting for the cache to show our own writes");
             self.queue.add_after(key.clone(), wait);
-        } else if set.metadata.deletion_timestamp.is_none() {
+        } else if set.meta().deletion_timestamp.is_none() {
             let related = self.related(&set, &active);
-            match plan(&set, active.clone(), &related, now) {
+            match plan(&*set, active.clone(), &related, now) {
                 Scale::Enough => {}
                 Scale::Create(count) => {
                     info!(count, "creating pods");
@@ -267,8 +259,8 @@ impl Controller {
             }
         }
 
-        let mut changed = ReplicaSet::clone(&set);
-        changed.status = Some(status(&set, &active, terminating, failure, now));
+        let mut changed = S::clone(&set);
+        changed.set_status(status(&*set, &active, terminating, failure, now));
         match write::update_status(&self.context.client, &*set, &changed).await {
             Err(error) if client::is_not_found(&error) => return Ok(()),
             // The failure of the pods is the one to tell.
@@ -280,10 +272,10 @@ impl Controller {
     }
 
     /// Comes back when the next pod has been ready for long enough.
-    fn watch_availability(&self, key: &Key, set: &ReplicaSet, active: &[Arc<Pod>], now: Timestamp) {
+    fn watch_availability(&self, key: &Key, set: &S, active: &[Arc<Pod>], now: Timestamp) {
         let next = active
             .iter()
-            .filter_map(|p| pods::available_in(p, min_ready_secs(set), now))
+            .filter_map(|p| pods::available_in(p, set.min_ready_secs(), now))
             .filter(|left| !left.is_zero())
             .min();
         if let Some(next) = next {
@@ -293,7 +285,7 @@ impl Controller {
     }
 
     /// Active pods a node, over all sets with the same owner.
-    fn related(&self, set: &ReplicaSet, active: &[Arc<Pod>]) -> HashMap<String, usize> {
+    fn related(&self, set: &S, active: &[Arc<Pod>]) -> HashMap<String, usize> {
         let mut nodes: HashMap<String, usize> = HashMap::new();
         let mut count = |pods: &[Arc<Pod>]| {
             for node in pods
@@ -308,13 +300,13 @@ impl Controller {
             count(active);
             return nodes;
         };
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = set.meta().namespace.as_deref().unwrap_or_default();
         for sibling in self.sets.in_namespace(namespace) {
             if client::owner_uid(&*sibling) == Some(owner) {
                 count(
                     &self
                         .context
-                        .pods_of(sibling.metadata.uid.as_deref().unwrap_or_default()),
+                        .pods_of(sibling.meta().uid.as_deref().unwrap_or_default()),
                 );
             }
         }
@@ -323,7 +315,7 @@ impl Controller {
 
     /// Creates pods, first one, then twice as many and so on, so that a set whose pods are all
     /// refused does not flood the server.
-    async fn create(&self, set: &ReplicaSet, count: usize) -> Result<(), WriteError> {
+    async fn create(&self, set: &S, count: usize) -> Result<(), WriteError> {
         let (mut left, mut batch) = (count, 1);
         while left > 0 {
             let now = batch.min(left);
@@ -345,19 +337,15 @@ impl Controller {
         Ok(())
     }
 
-    async fn create_one(&self, set: &ReplicaSet) -> Result<(), WriteError> {
-        let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-        let template = set
-            .spec
-            .as_ref()
-            .and_then(|s| s.template.clone())
-            .unwrap_or_default();
+    async fn create_one(&self, set: &S) -> Result<(), WriteError> {
+        let namespace = set.meta().namespace.as_deref().unwrap_or_default();
+        let template = set.template().cloned().unwrap_or_default();
         let pod = pods::from_template(&template, pods::controlled_by(set));
         let about = client::reference(set);
         match write::create(&self.context.client, namespace, &pod).await {
             Ok(pod) => {
                 let (key, uid) = (Key::of(&pod), pod.metadata.uid.unwrap_or_default());
-                let owner = set.metadata.uid.as_deref().unwrap_or_default();
+                let owner = set.meta().uid.as_deref().unwrap_or_default();
                 self.expectations
                     .created(owner, &uid, || self.context.shows_pod(owner, &key, &uid));
                 let message = format!("Created pod: {}", key.name);
@@ -376,8 +364,8 @@ impl Controller {
         }
     }
 
-    async fn delete(&self, set: &ReplicaSet, surplus: Vec<Arc<Pod>>) -> Result<(), WriteError> {
-        let owner = set.metadata.uid.as_deref().unwrap_or_default();
+    async fn delete(&self, set: &S, surplus: Vec<Arc<Pod>>) -> Result<(), WriteError> {
+        let owner = set.meta().uid.as_deref().unwrap_or_default();
         let about = client::reference(set);
         for pod in &surplus {
             self.expectations

@@ -203,6 +203,7 @@ async fn start(
         advertise,
         dialer: Arc::new(local.clone()),
         authentication: config.authentication.clone(),
+        front_proxy: Some(credentials.front_proxy()),
         admission: config.admission.clone(),
         audit: config.audit.open()?,
         fairness: config.fairness,

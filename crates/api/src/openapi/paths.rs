@@ -131,7 +131,9 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
         format!("{root}/{}", resource.plural)
     };
     let item = format!("{collection}/{{name}}");
-    let own = resource.schema.get().name;
+    let Some(own) = resource.schema.table().map(|t| t.get().name) else {
+        return;
+    };
     let list = resource.list_schema.map(|t| t.get().name);
     let mut writer = Writer {
         paths,
@@ -153,7 +155,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
             writer.put(
                 &format!("{root}/{}", resource.plural),
                 "",
-                resource.kind,
+                &resource.kind,
                 vec![listing()],
             );
         }
@@ -170,11 +172,11 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
     if has("deletecollection") {
         operations.push(delete("deletecollection"));
     }
-    writer.put(&collection, "", resource.kind, operations);
+    writer.put(&collection, "", &resource.kind, operations);
     writer.put(
         &item,
         "",
-        resource.kind,
+        &resource.kind,
         item_operations(resource.verbs, Some(own)),
     );
     for sub in resource.subresources {
@@ -186,7 +188,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
         writer.put(
             &format!("{item}/{}", sub.name),
             sub.name,
-            sub.kind,
+            resource.body_kind(sub),
             operations,
         );
     }
@@ -322,7 +324,7 @@ impl Writer<'_> {
     }
 
     fn operation(&self, operation: &Operation<'_>, path: &str, sub: &str, kind: &str) -> Value {
-        let (group, version) = (self.resource.group, self.resource.version);
+        let (group, version) = (&*self.resource.group, &*self.resource.version);
         let found = self.resource.subresource(sub);
         let (kind_group, kind_version) = match found {
             Some(s) if !s.version.is_empty() => (s.group, s.version),
@@ -431,8 +433,8 @@ fn operation_id(resource: &Resource, operation: &Operation<'_>, path: &str, sub:
         other => other,
     };
     let mut id = verb.to_owned();
-    id += &group_words(resource.group);
-    id += &capital(resource.version);
+    id += &group_words(&resource.group);
+    id += &capital(&resource.version);
     if action == "deletecollection" {
         id += "Collection";
     }
@@ -442,7 +444,7 @@ fn operation_id(resource: &Resource, operation: &Operation<'_>, path: &str, sub:
     if path.contains("{namespace}") {
         id += "Namespaced";
     }
-    id += resource.kind;
+    id += &resource.kind;
     if resource.namespaced && !path.contains("{namespace}") {
         id += "ForAllNamespaces";
     }

@@ -60,7 +60,11 @@ impl Schemas {
 
     /// Adds the types of a resource, its list, its subresources, and of every request's options.
     pub(super) fn add_resource(&mut self, resource: &Resource) {
-        self.add(resource.schema);
+        resource
+            .schema
+            .table()
+            .into_iter()
+            .for_each(|t| self.add(t));
         resource.list_schema.into_iter().for_each(|t| self.add(t));
         resource
             .subresources
@@ -256,7 +260,7 @@ fn kinds(ty: &Type) -> Vec<Value> {
     let Some(kind) = everywhere else {
         return ty.kinds.iter().map(own).collect();
     };
-    let mut versions: Vec<_> = all().iter().map(|r| (r.group, r.version)).collect();
+    let mut versions: Vec<_> = all().iter().map(|r| (&*r.group, &*r.version)).collect();
     versions.sort_unstable();
     versions.dedup();
     versions

@@ -88,7 +88,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     loop {
         let byte = value.to_le_bytes()[0] & 0x7f;
         value >>= 7;
@@ -100,24 +100,24 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     }
 }
 
-pub(super) fn put_number(out: &mut Vec<u8>, number: u16, value: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, number: u16, value: u64) {
     put_varint(out, u64::from(number) << 3);
     put_varint(out, value);
 }
 
-pub(super) fn put_double(out: &mut Vec<u8>, number: u16, value: f64) {
+pub(crate) fn put_double(out: &mut Vec<u8>, number: u16, value: f64) {
     put_varint(out, u64::from(number) << 3 | 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u16, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u16, bytes: &[u8]) {
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Writes a field whose content `write` appends; its length comes before it.
-pub(super) fn put_nested<E>(
+pub(crate) fn put_nested<E>(
     out: &mut Vec<u8>,
     number: u16,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,

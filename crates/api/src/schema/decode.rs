@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::MAX_DEPTH;
 use crate::quantity::{Quantity, QuantityError};
 use crate::resource::Resource;
-use crate::schema::{Shape, Type, TypeRef};
+use crate::schema::{Schema, Shape, Type, TypeRef};
 
 /// No more problems than this are told of one document, as upstream does.
 pub(crate) const MAX_PROBLEMS: usize = 100;
@@ -22,6 +22,13 @@ pub enum Problem {
     Unknown(String),
     /// A field that the document holds twice.
     Duplicate(String),
+    /// A key that a map in YAML holds twice, and the line of the second.
+    Repeated {
+        /// The key.
+        key: String,
+        /// Its line, from 1.
+        line: usize,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -29,6 +36,11 @@ impl fmt::Display for Problem {
         match self {
             Self::Unknown(path) => write!(f, "unknown field {path:?}"),
             Self::Duplicate(path) => write!(f, "duplicate field {path:?}"),
+            // The words of the YAML library that upstream reads with.
+            Self::Repeated { key, line } => write!(
+                f,
+                "yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map"
+            ),
         }
     }
 }
@@ -92,7 +104,17 @@ pub enum DecodeError {
 /// # Errors
 /// When a value has the wrong type.
 pub fn decode(res: &Resource, value: &mut Value) -> Result<Vec<Problem>, DecodeError> {
-    decode_type(res.schema, value)
+    decode_schema(&res.schema, value)
+}
+
+/// As [`decode`], for an object of a schema.
+///
+/// # Errors
+/// When a value has the wrong type.
+pub fn decode_schema(schema: &Schema, value: &mut Value) -> Result<Vec<Problem>, DecodeError> {
+    match schema {
+        Schema::Table(ty) => decode_type(*ty, value),
+    }
 }
 
 /// As [`decode`], for a body that is no resource of its own (`Scale`, `DeleteOptions`, ...).

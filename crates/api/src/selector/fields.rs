@@ -251,7 +251,7 @@ const NEW_EVENT: &[Selectable] = &[
 ];
 
 fn selectable(res: &Resource) -> &'static [Selectable] {
-    match (res.group, res.plural) {
+    match (&*res.group, &*res.plural) {
         ("", "pods") => POD,
         ("", "events") => EVENT,
         ("events.k8s.io", "events") => NEW_EVENT,

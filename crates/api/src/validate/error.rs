@@ -15,6 +15,8 @@ pub enum FieldErrorKind {
     Duplicate(Value),
     /// A value that is malformed.
     Invalid(Value),
+    /// A malformed value that is shown as this text; an empty one shows nothing.
+    InvalidAs(String),
     /// A value that is none of the allowed ones.
     NotSupported(Value, Vec<String>),
     /// A value that is not allowed here.
@@ -129,7 +131,7 @@ impl FieldError {
             FieldErrorKind::NotFound(_) => "FieldValueNotFound",
             FieldErrorKind::Required => "FieldValueRequired",
             FieldErrorKind::Duplicate(_) => "FieldValueDuplicate",
-            FieldErrorKind::Invalid(_) => "FieldValueInvalid",
+            FieldErrorKind::Invalid(_) | FieldErrorKind::InvalidAs(_) => "FieldValueInvalid",
             FieldErrorKind::NotSupported(..) => "FieldValueNotSupported",
             FieldErrorKind::Forbidden => "FieldValueForbidden",
             FieldErrorKind::TooLong(_) => "FieldValueTooLong",
@@ -147,6 +149,8 @@ impl FieldError {
             FieldErrorKind::Required => "Required value".to_owned(),
             FieldErrorKind::Duplicate(v) => format!("Duplicate value: {}", Shown(v)),
             FieldErrorKind::Invalid(v) => format!("Invalid value: {}", Shown(v)),
+            FieldErrorKind::InvalidAs(text) if text.is_empty() => "Invalid value".to_owned(),
+            FieldErrorKind::InvalidAs(text) => format!("Invalid value: {text}"),
             FieldErrorKind::NotSupported(v, supported) => {
                 let mut text = format!("Unsupported value: {}", Shown(v));
                 if !supported.is_empty() {

@@ -135,7 +135,7 @@ impl<'a> Attributes<'a> {
         Self {
             call,
             operation,
-            kind: GroupVersionKind::new(res.group, res.version, res.kind),
+            kind: GroupVersionKind::new(&res.group, &res.version, &res.kind),
             resource: GroupVersionResource {
                 group: res.group.to_string(),
                 version: res.version.to_string(),
@@ -197,12 +197,12 @@ impl<'a> Attributes<'a> {
             }
             let kind = match &self.body {
                 Some(body) => body.kind.clone(),
-                None => GroupVersionKind::new(other.group, other.version, other.kind),
+                None => GroupVersionKind::new(&other.group, &other.version, &other.kind),
             };
             let resource = GroupVersionResource {
-                group: other.group.to_owned(),
-                version: other.version.to_owned(),
-                resource: other.plural.to_owned(),
+                group: other.group.to_string(),
+                version: other.version.to_string(),
+                resource: other.plural.to_string(),
             };
             all.push((resource, kind));
         }
@@ -257,7 +257,7 @@ impl<'a> Attributes<'a> {
 
 /// All versions of a resource.
 fn versions(resource: &Resource) -> impl Iterator<Item = &'static Resource> {
-    let (group, plural) = (resource.storage_group, resource.plural);
+    let (group, plural) = (resource.storage_group.clone(), resource.plural.clone());
     let all = resource::all().iter();
     all.filter(move |other| other.storage_group == group && other.plural == plural)
 }

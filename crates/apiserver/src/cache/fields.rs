@@ -112,6 +112,13 @@ pub(crate) fn pick(json: &[u8], fields: &'static [Selectable]) -> Box<[Box<str>]
         }
         .deserialize(&mut reader);
     }
+    // An event of the newer API has no source: its controller stands for it.
+    let at = |path: &str| fields.iter().position(|field| field.path == path);
+    if let (Some(source), Some(reporting)) = (at("source.component"), at("reportingComponent"))
+        && found[source].as_deref().is_none_or(str::is_empty)
+    {
+        found[source] = found[reporting].clone();
+    }
     found
         .into_iter()
         .zip(fields)
@@ -235,5 +242,13 @@ mod tests {
         assert_eq!(value("status.phase").as_deref(), Some("Running"));
         assert_eq!(value("status.podIP").as_deref(), Some(""));
         assert_eq!(&*pick(b"{}", NODES)[0], "false");
+        let event = br#"{"source":{},"reportingComponent":"c"}"#;
+        assert!(
+            pick(event, EVENTS)
+                .iter()
+                .filter(|value| &***value == "c")
+                .count()
+                == 2
+        );
     }
 }

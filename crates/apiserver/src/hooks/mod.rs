@@ -165,7 +165,7 @@ impl Hook for Conditional {
 
 /// The rules of a resource.
 pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
-    match (resource.group, resource.plural) {
+    match (&*resource.group, &*resource.plural) {
         ("", "pods") => &pod::Pods,
         ("", "services") => &service::Services,
         ("", "namespaces") => &namespace::Namespaces,

@@ -15,10 +15,19 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    fn new(value: &Value) -> Self {
+    pub(super) fn new(value: &Value) -> Self {
         let bytes = Bytes::from(value.to_string());
         let tag = hex::encode_upper(Sha512::digest(&bytes));
         Self { bytes, tag }
+    }
+
+    /// An OpenAPI v2 document in protobuf; with the tag of the JSON, as upstream has it.
+    pub(super) fn in_protobuf(&self) -> Self {
+        let document = serde_json::from_slice(&self.bytes).unwrap_or_default();
+        Self {
+            bytes: api::openapi::gnostic::encode(&document).into(),
+            tag: self.tag.clone(),
+        }
     }
 }
 
@@ -29,6 +38,7 @@ pub(crate) struct Documents {
     aggregated_core: OnceLock<Document>,
     groups: OnceLock<Document>,
     openapi_v2: OnceLock<Document>,
+    openapi_v2_protobuf: OnceLock<Document>,
     openapi_v3: OnceLock<Document>,
     by_path: Mutex<HashMap<String, Document>>,
 }
@@ -56,6 +66,12 @@ impl Documents {
         self.openapi_v2
             .get_or_init(|| Document::new(&api::openapi::v2()))
             .clone()
+    }
+
+    /// The same in protobuf.
+    pub(crate) fn openapi_v2_protobuf(&self) -> Document {
+        let encode = || self.openapi_v2().in_protobuf();
+        self.openapi_v2_protobuf.get_or_init(encode).clone()
     }
 
     pub(crate) fn openapi_v3(&self) -> Document {

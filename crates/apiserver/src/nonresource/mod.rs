@@ -5,11 +5,13 @@ mod health;
 
 use std::sync::Arc;
 
+use api::openapi::gnostic;
 use api::status::ApiError;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use self::documents::Document;
+use crate::aggregation::Merged;
 use crate::http::{Body, json as json_response, respond, text};
 use crate::negotiate::{self, Clause};
 use crate::query::Query;
@@ -17,6 +19,8 @@ use crate::state::State;
 
 /// The version of Kubernetes whose behaviour this is.
 const GIT_VERSION: &str = concat!("v1.36.2+knarr", env!("CARGO_PKG_VERSION"));
+/// How clients asked for OpenAPI v2 in protobuf before the media type was made valid.
+const OPENAPI_V2_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Paths that everybody may read, even where anonymous requests are off.
@@ -51,7 +55,10 @@ pub(crate) fn serve(
         "/metrics" => metrics(state),
         "/api" | "/apis" => discovery(state, trimmed, headers),
         "/openapi/v2" => openapi_v2(state, headers),
-        "/openapi/v3" => document(&state.documents.openapi_v3(), "application/json", headers),
+        "/openapi/v3" => {
+            let found = merged(state, state.documents.openapi_v3(), Merged::openapi_v3);
+            document(&found, "application/json", headers)
+        }
         "/.well-known/openid-configuration" => json_response(StatusCode::OK, &openid(state)),
         "/openid/v1/jwks" => respond(
             StatusCode::OK,
@@ -72,6 +79,14 @@ fn other(state: &State, path: &str, query: &Query, headers: &HeaderMap) -> Respo
         ["openapi", "v3", "apis", group, version] => api::openapi::v3(group, version),
         _ => None,
     });
+    let found = match (segments.as_slice(), Merged::of(state)) {
+        (["apis", group], Some(merged)) => {
+            let local = found.map(|found| serde_json::from_slice(&found.bytes).unwrap_or_default());
+            let group = merged.group(group, local.unwrap_or_default());
+            group.map(|group| Document::new(&group))
+        }
+        _ => found,
+    };
     match found {
         Some(found) => {
             let mut answer = document(&found, "application/json", headers);
@@ -123,7 +138,7 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
             "application/json" if wants(&clause) => {
                 let found = match path {
                     "/api" => state.documents.aggregated_core(),
-                    _ => state.documents.aggregated(),
+                    _ => merged(state, state.documents.aggregated(), Merged::aggregated),
                 };
                 return document(&found, AGGREGATED, headers);
             }
@@ -136,20 +151,50 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
             let address = state.advertise.to_string();
             json_response(StatusCode::OK, &api::discovery::api_versions(&address))
         }
-        _ => document(&state.documents.groups(), "application/json", headers),
+        _ => {
+            let found = merged(state, state.documents.groups(), Merged::groups);
+            document(&found, "application/json", headers)
+        }
     }
+}
+
+/// A document with what aggregated servers serve.
+fn merged(state: &State, found: Document, with: fn(&Merged, &Value) -> Value) -> Document {
+    match Merged::of(state) {
+        None => found,
+        Some(merged) => {
+            // The bytes were made from a value.
+            let local = serde_json::from_slice(&found.bytes).unwrap_or_default();
+            Document::new(&with(&merged, &local))
+        }
+    }
+}
+
+fn openapi_v2_merged(state: &State) -> Document {
+    merged(state, state.documents.openapi_v2(), Merged::openapi_v2)
 }
 
 fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
     let clauses = negotiate::clauses(headers);
-    let takes_json = clauses.is_empty()
-        || clauses
-            .iter()
-            .any(|c| matches!(c.media, "application/json" | "*/*" | "application/*"));
-    if takes_json {
-        document(&state.documents.openapi_v2(), "application/json", headers)
-    } else {
-        crate::http::error(&ApiError::not_acceptable(&["application/json"]))
+    let binary = clauses.iter().find_map(|clause| match clause.media {
+        "application/json" | "*/*" | "application/*" => Some(false),
+        OPENAPI_V2_OLD | gnostic::V2_MEDIA_TYPE => Some(true),
+        _ => None,
+    });
+    match binary {
+        Some(true) => {
+            let found = match Merged::of(state) {
+                None => state.documents.openapi_v2_protobuf(),
+                Some(_) => openapi_v2_merged(state).in_protobuf(),
+            };
+            document(&found, gnostic::V2_MEDIA_TYPE, headers)
+        }
+        None if !clauses.is_empty() => {
+            let mut refused = Response::new(crate::http::empty_body());
+            *refused.status_mut() = StatusCode::NOT_ACCEPTABLE;
+            refused
+        }
+        _ => document(&openapi_v2_merged(state), "application/json", headers),
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::proto;
-use api::resource::Resource;
+use api::resource::ResourceRef;
 use api::status::ApiError;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -33,7 +33,7 @@ enum Include {
 /// A form for the objects of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Form {
-    resource: &'static Resource,
+    resource: ResourceRef,
     accepted: Accepted,
     include: Include,
     converted: bool,
@@ -63,7 +63,7 @@ impl ListMeta {
 
 impl Form {
     pub(crate) fn new(
-        resource: &'static Resource,
+        resource: &ResourceRef,
         accepted: Accepted,
         query: &Query,
     ) -> Result<Self, ApiError> {
@@ -79,7 +79,7 @@ impl Form {
         };
         let converted = resource.api_version != resource.storage().api_version;
         Ok(Self {
-            resource,
+            resource: resource.clone(),
             accepted,
             include,
             converted,
@@ -88,15 +88,15 @@ impl Form {
     }
 
     /// The resource as it was asked for.
-    pub(crate) fn resource(&self) -> &'static Resource {
-        self.resource
+    pub(crate) fn resource(&self) -> &ResourceRef {
+        &self.resource
     }
 
     /// An object, in the version that was asked for.
     fn value(&self, object: &Object) -> Value {
         let mut value = object.value();
         if self.converted {
-            api::convert::convert(self.resource.storage(), self.resource, &mut value);
+            api::convert::convert(self.resource.storage(), &self.resource, &mut value);
         }
         value
     }
@@ -109,10 +109,12 @@ impl Form {
         }
     }
 
-    fn metadata_json(object: &Object) -> Vec<u8> {
-        let mut out =
-            b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":"
-                .to_vec();
+    fn metadata_json(&self, object: &Object) -> Vec<u8> {
+        let version = self.accepted.meta_version;
+        let mut out = format!(
+            "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":"
+        )
+        .into_bytes();
         out.extend_from_slice(object.metadata_json());
         out.push(b'}');
         out
@@ -120,13 +122,13 @@ impl Form {
 
     fn row(&self, object: &Object, now: Timestamp) -> Vec<u8> {
         let value = self.value(object);
-        let cells = Value::Array(api::table::cells(self.resource, &value, now));
+        let cells = Value::Array(api::table::cells(&self.resource, &value, now));
         let mut out = format!("{{\"cells\":{cells}").into_bytes();
         match self.include {
             Include::None => {}
             Include::Metadata => {
                 out.extend_from_slice(b",\"object\":");
-                out.extend_from_slice(&Self::metadata_json(object));
+                out.extend_from_slice(&self.metadata_json(object));
             }
             Include::Object => {
                 out.extend_from_slice(b",\"object\":");
@@ -139,13 +141,14 @@ impl Form {
 
     fn table(&self, metadata: &Value, heading: bool, objects: &[&Object]) -> Vec<u8> {
         let columns = if heading {
-            api::table::column_definitions(self.resource)
+            api::table::column_definitions(&self.resource)
         } else {
             Value::Array(Vec::new())
         };
         let now = Timestamp::now();
+        let version = self.accepted.meta_version;
         let mut out = format!(
-            "{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":["
+            "{{\"kind\":\"Table\",\"apiVersion\":\"{version}\",\"metadata\":{metadata},\"columnDefinitions\":{columns},\"rows\":["
         )
         .into_bytes();
         for (i, object) in objects.iter().enumerate() {
@@ -162,7 +165,7 @@ impl Form {
     fn one<'a>(&self, object: &'a Object, heading: bool) -> Cow<'a, [u8]> {
         match self.accepted.shape {
             Shape::Object => self.object_json(object),
-            Shape::Metadata => Cow::Owned(Self::metadata_json(object)),
+            Shape::Metadata => Cow::Owned(self.metadata_json(object)),
             Shape::Table => {
                 let metadata = json!({"resourceVersion": object.revision.to_string()});
                 Cow::Owned(self.table(&metadata, heading, &[object]))
@@ -200,7 +203,7 @@ impl Form {
     fn one_value(&self, object: &Object) -> Value {
         match self.accepted.shape {
             Shape::Metadata => {
-                serde_json::from_slice(&Self::metadata_json(object)).unwrap_or_default()
+                serde_json::from_slice(&self.metadata_json(object)).unwrap_or_default()
             }
             Shape::Object | Shape::Table => self.value(object),
         }
@@ -211,11 +214,11 @@ impl Form {
         match self.accepted.shape {
             Shape::Object => object,
             Shape::Metadata => json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "kind": "PartialObjectMetadata", "apiVersion": self.accepted.meta_version,
                 "metadata": object["metadata"],
             }),
             Shape::Table => json!({
-                "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                "kind": "Table", "apiVersion": self.accepted.meta_version,
                 "metadata": {"resourceVersion": object["metadata"]["resourceVersion"]},
                 "columnDefinitions": [],
                 "rows": [{"cells": [], "object": object}],
@@ -282,8 +285,8 @@ impl Form {
             return self.encoded(StatusCode::OK, self.table(&meta.value(), true, &borrowed));
         }
         let (kind, version) = match self.accepted.shape {
-            Shape::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
-            _ => (self.resource.list_kind, self.resource.api_version),
+            Shape::Metadata => ("PartialObjectMetadataList", self.accepted.meta_version),
+            _ => (&*self.resource.list_kind, &*self.resource.api_version),
         };
         if self.accepted.syntax == Syntax::Protobuf
             && let Some(response) = self.list_in_protobuf(kind, version, &objects, meta)

@@ -50,7 +50,7 @@ pub(crate) fn later(at: Timestamp, secs: i64) -> String {
 /// Whether a kind's objects count the changes of their spec.
 pub(crate) fn has_generation(resource: &Resource) -> bool {
     matches!(
-        (resource.group, resource.plural),
+        (&*resource.group, &*resource.plural),
         (
             "apps",
             "deployments" | "replicasets" | "statefulsets" | "daemonsets"

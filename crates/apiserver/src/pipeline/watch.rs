@@ -15,7 +15,7 @@ use crate::cache::Object;
 use crate::cache::watcher::{Options, Watcher};
 use crate::http::{Body, stream_body, with_body};
 use crate::negotiate;
-use crate::query::{ListOptions, Match};
+use crate::query::ListOptions;
 
 /// The shortest time after which the server ends a watch whose client set none; at most twice
 /// that.
@@ -23,12 +23,12 @@ const MIN_TIMEOUT_SECS: u64 = 1800;
 
 /// Serves the request.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
-    let accepted = negotiate::accept(&call.headers, false, true)?;
-    let form = Form::new(call.resource, accepted, &call.query)?;
-    let mut options = ListOptions::parse(&call.query, call.resource, true)?;
+    let accepted = negotiate::accept_stream(&call.headers)?;
+    let form = Form::new(&call.resource, accepted, &call.query)?;
+    let mut options = ListOptions::parse(&call.query, &call.resource, true)?;
     let filter = filter(call, &mut options);
     let state = &call.state;
-    let kind = state.kind(call.resource);
+    let kind = state.kind(&call.resource);
     let wanted = options.resource_version.unwrap_or(0);
     if wanted > 0 {
         fresh(&state.cache, wanted).await?;
@@ -50,7 +50,6 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
     } else {
         (Vec::new(), Revision(wanted))
     };
-    let marked = options.send_initial == Some(true) && options.matching == Match::NotOlderThan;
     let timeout = options
         .timeout_secs
         .unwrap_or_else(|| rand::rng().random_range(MIN_TIMEOUT_SECS..2 * MIN_TIMEOUT_SECS));
@@ -64,12 +63,13 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
             initial: objects,
             after,
             bookmarks: options.bookmarks,
-            mark_initial: marked && options.bookmarks,
+            // A watch from nowhere in particular is one that asks for the initial state.
+            mark_initial: initial && options.bookmarks,
             timeout: Duration::from_secs(timeout),
             drain: state.drain.clone(),
         },
     );
-    let guard = state.metrics.watch_started(call.resource);
+    let guard = state.metrics.watch_started(&call.resource);
     let frames = watcher.into_stream().map(move |frame| {
         let _counted = &guard;
         frame

@@ -1,10 +1,11 @@
 //! `scale`: the replicas of a workload as `autoscaling/v1` Scale.
 
 use api::fields::{self, Target};
+use api::meta;
+use api::schema::{self, Schema};
 use api::selector::LabelSelector;
 use api::status::ApiError;
 use api::validate::FieldError;
-use api::{meta, schema};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -26,11 +27,12 @@ pub(super) async fn serve(
     body: &Bytes,
 ) -> Result<Response<Body>, ApiError> {
     let ty = schema::type_of("autoscaling", "v1", "Scale").ok_or_else(ApiError::no_such_path)?;
+    let form = Schema::from(ty);
     let object = match verb {
         "get" => update::current(call, None)?,
         "update" => {
             managed::check_options(call, "UpdateOptions", false)?;
-            let scale = stages::decode(call, body, VERSION, "Scale", ty)?;
+            let scale = stages::decode(call, body, VERSION, "Scale", &form)?;
             if meta::name(&scale) != call.name {
                 return Err(ApiError::bad_request(format!(
                     "the name of the object ({}) does not match the name on the URL ({})",
@@ -51,7 +53,7 @@ pub(super) async fn serve(
             update::change_as(call, Some(&Shown), |old| {
                 let mut scale = of(old);
                 patch
-                    .apply(ty, &mut scale)
+                    .apply(&form, &mut scale)
                     .map_err(|error| refusal(&error))?;
                 schema::decode_type(ty, &mut scale)
                     .map_err(|error| ApiError::bad_request(error.to_string()))?;

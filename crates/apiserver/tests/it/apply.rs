@@ -175,7 +175,7 @@ async fn refusals_in_upstreams_words() {
             "fieldManager=m&fieldValidation=Strict",
             "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {a: '1', a: '2'}}",
             400,
-            "error strict decoding patch: strict decoding error: duplicate field \"data.a\"",
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 1: key \"a\" already set in map",
         ),
         (
             "/api/v1/namespaces/default/pods/p/status",

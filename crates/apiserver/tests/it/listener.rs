@@ -17,7 +17,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::Cluster;
+use crate::harness::{Cluster, config_map};
+
+/// Resident memory of this process, in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse().unwrap()
+}
 
 struct Door {
     address: std::net::SocketAddr,
@@ -25,6 +33,28 @@ struct Door {
 }
 
 impl Door {
+    /// Opens it, and the task that ends with the drain.
+    async fn open(c: &Cluster) -> (Self, tokio::task::JoinHandle<()>) {
+        let authority = Authority::load_or_create(c.dir.path()).unwrap();
+        let pair = authority
+            .issue(&Leaf {
+                common_name: "kube-apiserver".to_owned(),
+                organizations: Vec::new(),
+                sans: vec![San::Dns("localhost".to_owned())],
+                usage: Usage::Server,
+                lifetime: Duration::from_secs(3600),
+            })
+            .unwrap();
+        let tls = ServerTls::new(&pair, Some(authority.certificate_pem())).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let door = Self {
+            address: listener.local_addr().unwrap(),
+            authority,
+        };
+        let serving = tokio::spawn(c.server.clone().serve(listener, tls, c.drain.clone()));
+        (door, serving)
+    }
+
     async fn connect(&self, protocol: &[u8], user: Option<(&str, &str)>) -> TlsStream<TcpStream> {
         let pair = user.map(|(name, group)| client(&self.authority, name, &[group]));
         self.connect_with(protocol, pair).await
@@ -169,23 +199,7 @@ async fn a_front_proxy_is_believed_and_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_protocols_and_client_certificates() {
     let c = Cluster::start().await;
-    let authority = Authority::load_or_create(c.dir.path()).unwrap();
-    let pair = authority
-        .issue(&Leaf {
-            common_name: "kube-apiserver".to_owned(),
-            organizations: Vec::new(),
-            sans: vec![San::Dns("localhost".to_owned())],
-            usage: Usage::Server,
-            lifetime: Duration::from_secs(3600),
-        })
-        .unwrap();
-    let tls = ServerTls::new(&pair, Some(authority.certificate_pem())).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let door = Door {
-        address: listener.local_addr().unwrap(),
-        authority,
-    };
-    let serving = tokio::spawn(c.server.clone().serve(listener, tls, c.drain.clone()));
+    let (door, serving) = Door::open(&c).await;
 
     // HTTP/1.1, an administrator.
     let stream = door
@@ -255,4 +269,69 @@ async fn both_protocols_and_client_certificates() {
         .unwrap();
     one.abort();
     two.abort();
+}
+
+/// Ten clients with a thousand watches each, as an operator of many kinds has them: each is told of a
+/// write, and what they cost, client and server together, stays small.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_watches() {
+    const CLIENTS: usize = 10;
+    const WATCHES: usize = 1000;
+    let c = Cluster::start().await;
+    c.namespace("default").await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    c.post(maps, &config_map("seen", serde_json::json!({})))
+        .await
+        .ok();
+    let (door, serving) = Door::open(&c).await;
+    let mut kept = Vec::new();
+    let mut watches = Vec::new();
+    let before = resident_kib();
+    for _ in 0..CLIENTS {
+        let stream = door.connect(b"h2", Some(("root", "system:masters"))).await;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
+        kept.push(tokio::spawn(connection));
+        let uri = format!("https://localhost{maps}?watch=1");
+        let requests = (0..WATCHES).map(|_| {
+            let request = Request::builder().uri(&uri).body(empty_body()).unwrap();
+            sender.send_request(request)
+        });
+        for answer in futures::future::join_all(requests).await {
+            let answer = answer.unwrap();
+            assert_eq!(answer.status(), 200);
+            watches.push(answer.into_body());
+        }
+    }
+    let next = |mut body: hyper::body::Incoming| async move {
+        let frame = tokio::time::timeout(Duration::from_secs(60), body.frame()).await;
+        let data = frame.expect("an event in time").unwrap().unwrap();
+        (data.into_data().unwrap(), body)
+    };
+    let seen = futures::future::join_all(watches.into_iter().map(next)).await;
+    let cost = resident_kib().saturating_sub(before) * 1024 / (CLIENTS * WATCHES) as u64;
+    println!("{cost} bytes a watch");
+    assert!(
+        cost < 32 << 10,
+        "{cost} bytes a watch, client and server together"
+    );
+    let start = std::time::Instant::now();
+    let change = serde_json::json!({"data": {"key": "other"}});
+    c.patch(&format!("{maps}/seen"), "merge", &change)
+        .await
+        .ok();
+    let told = futures::future::join_all(seen.into_iter().map(|(_, body)| next(body))).await;
+    println!("{:?} until all were told", start.elapsed());
+    for (data, _) in &told {
+        assert!(data.starts_with(b"{\"type\":\"MODIFIED\""), "{data:?}");
+    }
+    drop(told);
+    kept.iter().for_each(tokio::task::JoinHandle::abort);
+    c.drain.cancel();
+    tokio::time::timeout(Duration::from_secs(30), serving)
+        .await
+        .unwrap()
+        .unwrap();
 }

@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod admission;
+mod aggregation;
 mod apply;
 mod audit;
+mod content;
 mod csr;
 mod discovery;
 mod fairness;
 mod harness;
+mod hostile;
 mod https;
 mod kinds;
 mod listener;

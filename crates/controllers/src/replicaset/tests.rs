@@ -1,6 +1,8 @@
 //! Tests of `replicaset`.
 
 use super::*;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::ReplicationController;
 use serde_json::{Value, json};
 
 fn set(replicas: i32, min_ready: i32) -> ReplicaSet {
@@ -125,4 +127,29 @@ fn the_status_counts_what_is_ready_for_long_enough() {
         "True"
     );
     assert_eq!(status(&failed, &[], 0, None, now).conditions, None);
+}
+
+#[test]
+fn the_older_kind_has_the_same_status_in_its_own_words() {
+    let now = Timestamp::now();
+    let mut old: ReplicationController = serde_json::from_value(json!({
+        "metadata": {"name": "s", "namespace": "a", "uid": "s", "generation": 3},
+        "spec": {"replicas": 2, "selector": {"app": "x"},
+            "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": []}}},
+    }))
+    .unwrap();
+    assert!(matches!(
+        plan(&old, vec![pod("a", "", now)], &HashMap::new(), now),
+        Scale::Create(1)
+    ));
+    let selector = old.selector().unwrap();
+    assert!(claim::matches(&selector, &*pod("a", "", now)));
+    let failure = Some(("FailedCreate", "quota".to_owned()));
+    let shown = status(&old, &[pod("a", "ready=5", now)], 0, failure, now);
+    old.set_status(shown);
+    let status = serde_json::to_value(old.status.as_ref().unwrap()).unwrap();
+    assert_eq!(status["readyReplicas"], 1);
+    assert_eq!(status["conditions"][0]["type"], "ReplicaFailure");
+    assert_eq!(status["conditions"][0]["message"], "quota");
+    assert_eq!(status["observedGeneration"], 3);
 }

@@ -78,7 +78,7 @@ impl Hook for Requests {
     fn admit(&self, call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
         let signer = text(old.unwrap_or(new), "/spec/signerName");
         let refuse = |words: String| {
-            let (group, plural) = (call.resource.group, call.resource.plural);
+            let (group, plural) = (&call.resource.group, &call.resource.plural);
             Err(ApiError::forbidden(group, plural, &call.name, words))
         };
         let certificate = |object: &Value| object.pointer("/status/certificate").cloned();
