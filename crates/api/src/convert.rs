@@ -30,8 +30,11 @@ pub fn convert(from: &Resource, to: &Resource, object: &mut Value) {
     if from.group == to.group && from.version == to.version {
         return;
     }
-    map.insert("apiVersion".to_owned(), to.api_version.into());
-    match (from.plural, from.group, from.version, to.version) {
+    map.insert("apiVersion".to_owned(), to.api_version.as_str().into());
+    if from.schema.table().is_none() {
+        return;
+    }
+    match (&*from.plural, &*from.group, &*from.version, &*to.version) {
         ("events", "", ..) => EVENT.iter().for_each(|(old, new)| rename(map, old, new)),
         ("events", ..) => EVENT.iter().for_each(|(old, new)| rename(map, new, old)),
         ("horizontalpodautoscalers", _, "v1", "v2") => autoscaler_to_new(map),

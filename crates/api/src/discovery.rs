@@ -4,23 +4,25 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::resource::{Resource, Subresource, all};
+use std::sync::Arc;
+
+use crate::resource::{Resource, Subresource, Texts, all};
 
 /// `apiVersion` of the aggregated documents.
 pub const AGGREGATED_API_VERSION: &str = "apidiscovery.k8s.io/v2";
 
 /// The named groups and their versions, in upstream's order, the preferred version first.
 #[must_use]
-pub fn groups() -> Vec<(&'static str, Vec<&'static str>)> {
-    let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
-    for resource in all().iter().filter(|r| !r.group.is_empty()) {
+pub fn groups(custom: &[Arc<Resource>]) -> Vec<(&str, Vec<&str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for resource in served(custom).filter(|r| !r.group.is_empty()) {
         match groups
             .iter_mut()
             .find(|(group, _)| *group == resource.group)
         {
-            Some((_, versions)) if versions.contains(&resource.version) => {}
-            Some((_, versions)) => versions.push(resource.version),
-            None => groups.push((resource.group, vec![resource.version])),
+            Some((_, versions)) if versions.contains(&&*resource.version) => {}
+            Some((_, versions)) => versions.push(&resource.version),
+            None => groups.push((&resource.group, vec![&resource.version])),
         }
     }
     groups
@@ -38,8 +40,8 @@ pub fn api_versions(server_address: &str) -> Value {
 
 /// `/apis`.
 #[must_use]
-pub fn api_group_list() -> Value {
-    let groups: Vec<Value> = groups()
+pub fn api_group_list(custom: &[Arc<Resource>]) -> Value {
+    let groups: Vec<Value> = groups(custom)
         .iter()
         .map(|(group, versions)| group_value(group, versions))
         .collect();
@@ -48,8 +50,8 @@ pub fn api_group_list() -> Value {
 
 /// `/apis/<group>`.
 #[must_use]
-pub fn api_group(group: &str) -> Option<Value> {
-    let groups = groups();
+pub fn api_group(group: &str, custom: &[Arc<Resource>]) -> Option<Value> {
+    let groups = groups(custom);
     let (group, versions) = groups.iter().find(|(name, _)| *name == group)?;
     let mut value = group_value(group, versions);
     value["kind"] = "APIGroup".into();
@@ -65,19 +67,27 @@ fn group_value(group: &str, versions: &[&str]) -> Value {
     json!({"name": group, "preferredVersion": versions[0], "versions": versions})
 }
 
-fn of(group: &str, version: &str) -> impl Iterator<Item = &'static Resource> {
+fn served(custom: &[Arc<Resource>]) -> impl Iterator<Item = &Resource> {
     all()
         .iter()
-        .filter(move |r| r.group == group && r.version == version)
+        .chain(custom.iter().map(|resource| &**resource))
+}
+
+fn of<'a>(
+    group: &'a str,
+    version: &'a str,
+    custom: &'a [Arc<Resource>],
+) -> impl Iterator<Item = &'a Resource> {
+    served(custom).filter(move |r| r.group == group && r.version == version)
 }
 
 /// `/api/v1` and `/apis/<group>/<version>`.
 #[must_use]
-pub fn resource_list(group: &str, version: &str) -> Option<Value> {
+pub fn resource_list(group: &str, version: &str, custom: &[Arc<Resource>]) -> Option<Value> {
     let mut resources = Vec::new();
     let mut api_version = None;
-    for resource in of(group, version) {
-        api_version = Some(resource.api_version);
+    for resource in of(group, version, custom) {
+        api_version = Some(&resource.api_version);
         resources.push(listed(resource));
         resources.extend(
             resource
@@ -103,12 +113,12 @@ fn listed(resource: &Resource) -> Value {
         "kind": resource.kind,
         "verbs": resource.verbs,
     });
-    insert_list(&mut value, "shortNames", resource.short_names);
-    insert_list(&mut value, "categories", resource.categories);
+    insert_list(&mut value, "shortNames", &resource.short_names);
+    insert_list(&mut value, "categories", &resource.categories);
     insert_text(
         &mut value,
         "storageVersionHash",
-        resource.storage_version_hash,
+        &resource.storage_version_hash,
     );
     value
 }
@@ -118,7 +128,7 @@ fn listed_sub(resource: &Resource, sub: &Subresource) -> Value {
         "name": format!("{}/{}", resource.plural, sub.name),
         "singularName": "",
         "namespaced": resource.namespaced,
-        "kind": sub.kind,
+        "kind": resource.body_kind(sub),
         "verbs": sub.verbs,
     });
     insert_text(&mut value, "group", sub.group);
@@ -126,9 +136,9 @@ fn listed_sub(resource: &Resource, sub: &Subresource) -> Value {
     value
 }
 
-fn insert_list(value: &mut Value, key: &str, list: &[&str]) {
+fn insert_list(value: &mut Value, key: &str, list: &Texts) {
     if !list.is_empty() {
-        value[key] = list.into();
+        value[key] = list.iter().collect();
     }
 }
 
@@ -142,17 +152,17 @@ fn insert_text(value: &mut Value, key: &str, text: &str) {
 #[must_use]
 pub fn aggregated_v2_core() -> Value {
     list_value(vec![
-        json!({"metadata": {}, "versions": [aggregated_version("", "v1")]}),
+        json!({"metadata": {}, "versions": [aggregated_version("", "v1", &[])]}),
     ])
 }
 
 /// `/apis` (all named groups) as `apidiscovery.k8s.io/v2` `APIGroupDiscoveryList`.
 #[must_use]
-pub fn aggregated_v2() -> Value {
-    let groups = groups().into_iter().map(|(group, versions)| {
+pub fn aggregated_v2(custom: &[Arc<Resource>]) -> Value {
+    let groups = groups(custom).into_iter().map(|(group, versions)| {
         let versions: Vec<Value> = versions
             .iter()
-            .map(|version| aggregated_version(group, version))
+            .map(|version| aggregated_version(group, version, custom))
             .collect();
         json!({"metadata": {"name": group}, "versions": versions})
     });
@@ -163,26 +173,26 @@ fn list_value(items: Vec<Value>) -> Value {
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": AGGREGATED_API_VERSION, "metadata": {}, "items": items})
 }
 
-fn aggregated_version(group: &str, version: &str) -> Value {
-    let resources: Vec<Value> = of(group, version).map(aggregated).collect();
+fn aggregated_version(group: &str, version: &str, custom: &[Arc<Resource>]) -> Value {
+    let resources: Vec<Value> = of(group, version, custom).map(aggregated).collect();
     json!({"version": version, "resources": resources, "freshness": "Current"})
 }
 
 fn aggregated(resource: &Resource) -> Value {
     let mut value = json!({
         "resource": resource.plural,
-        "responseKind": kind("", "", resource.kind),
+        "responseKind": kind("", "", &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
         "verbs": resource.verbs,
     });
-    insert_list(&mut value, "shortNames", resource.short_names);
-    insert_list(&mut value, "categories", resource.categories);
+    insert_list(&mut value, "shortNames", &resource.short_names);
+    insert_list(&mut value, "categories", &resource.categories);
     if !resource.subresources.is_empty() {
         let subs = resource.subresources.iter().map(|sub| {
             json!({
                 "subresource": sub.name,
-                "responseKind": kind(sub.group, sub.version, sub.kind),
+                "responseKind": kind(sub.group, sub.version, resource.body_kind(sub)),
                 "verbs": sub.verbs,
             })
         });

@@ -19,7 +19,9 @@ pub mod resource;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod structural;
 pub mod table;
+mod text;
 pub mod validate;
 pub mod yaml;
 

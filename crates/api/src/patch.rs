@@ -5,12 +5,12 @@
 
 mod strategic;
 
-use json_patch::{Patch, PatchOperation};
+use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde_json::{Map, Value};
 
 use crate::MAX_DEPTH;
 
-pub use strategic::{strategic, strategic_type};
+pub use strategic::{strategic, strategic_schema, strategic_type};
 
 /// The most operations in one JSON patch, as upstream has it.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -26,6 +26,9 @@ pub enum PatchError {
     /// The patch is well formed and does not fit the object (a failed `test`, a missing path): 422.
     #[error("{0}")]
     DoesNotApply(String),
+    /// A `test` found another value: 422.
+    #[error("value did not match")]
+    TestFailed,
     /// More operations than [`MAX_OPERATIONS`]: 413.
     #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
@@ -51,8 +54,12 @@ pub fn json(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     let mut copied = 0;
     for operation in &operations {
         check_growth(&result, operation, &mut copied)?;
-        json_patch::patch_unsafe(&mut result, std::slice::from_ref(operation))
-            .map_err(|error| PatchError::DoesNotApply(error.kind.to_string()))?;
+        json_patch::patch_unsafe(&mut result, std::slice::from_ref(operation)).map_err(
+            |error| match error.kind {
+                PatchErrorKind::TestFailed => PatchError::TestFailed,
+                kind => PatchError::DoesNotApply(kind.to_string()),
+            },
+        )?;
     }
     *target = result;
     Ok(())

@@ -7,10 +7,15 @@ mod decode;
 mod defaults;
 mod duplicates;
 
+use std::sync::Arc;
+
 use crate::facts::types::TYPES;
+use crate::structural::Custom;
 
 pub(crate) use decode::MAX_PROBLEMS;
-pub use decode::{DecodeError, Problem, cannot_be_handled, decode, decode_type, strict_error};
+pub use decode::{
+    DecodeError, Problem, cannot_be_handled, decode, decode_schema, decode_type, strict_error,
+};
 pub use defaults::{apply_defaults, apply_type_defaults};
 pub use duplicates::duplicates;
 
@@ -23,6 +28,43 @@ impl TypeRef {
     #[must_use]
     pub fn get(self) -> &'static Type {
         &TYPES[usize::from(self.0)]
+    }
+}
+
+/// What describes the objects of a resource.
+#[derive(Debug, Clone)]
+pub enum Schema {
+    /// A type of the table.
+    Table(TypeRef),
+    /// Of a custom resource.
+    Custom(Arc<Custom>),
+}
+
+impl Schema {
+    /// The type of the table, for what only built-in resources have.
+    #[must_use]
+    pub fn table(&self) -> Option<TypeRef> {
+        match self {
+            Self::Table(ty) => Some(*ty),
+            Self::Custom(_) => None,
+        }
+    }
+}
+
+impl Schema {
+    /// What describes a custom resource.
+    #[must_use]
+    pub fn custom(&self) -> Option<&Arc<Custom>> {
+        match self {
+            Self::Table(_) => None,
+            Self::Custom(custom) => Some(custom),
+        }
+    }
+}
+
+impl From<TypeRef> for Schema {
+    fn from(ty: TypeRef) -> Self {
+        Self::Table(ty)
     }
 }
 

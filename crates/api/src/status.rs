@@ -102,7 +102,7 @@ impl ApiError {
     /// 404: `pods "x" not found`.
     #[must_use]
     pub fn not_found(res: &Resource, name: &str) -> Self {
-        Self::not_found_named(res.group, res.plural, name)
+        Self::not_found_named(&res.group, &res.plural, name)
     }
 
     /// 404 by group and plural.
@@ -128,7 +128,7 @@ impl ApiError {
     #[must_use]
     pub fn already_exists(res: &Resource, name: &str) -> Self {
         let message = format!("{} {} already exists", res.qualified(), quote(name));
-        Self::new(409, "AlreadyExists", message).on(name, res.group, res.plural)
+        Self::new(409, "AlreadyExists", message).on(name, &res.group, &res.plural)
     }
 
     /// 409 when no unique name could be generated.
@@ -139,7 +139,7 @@ impl ApiError {
             res.qualified(),
             quote(name)
         );
-        let mut error = Self::new(409, "AlreadyExists", message).on(name, res.group, res.plural);
+        let mut error = Self::new(409, "AlreadyExists", message).on(name, &res.group, &res.plural);
         error.details_mut().retry_after_seconds = Some(1);
         error
     }
@@ -152,7 +152,7 @@ impl ApiError {
             res.qualified(),
             quote(name)
         );
-        Self::new(409, "Conflict", message).on(name, res.group, res.plural)
+        Self::new(409, "Conflict", message).on(name, &res.group, &res.plural)
     }
 
     /// 409 of server-side apply; causes carry `FieldManagerConflict`.
@@ -166,7 +166,7 @@ impl ApiError {
     /// 422: `Pod "x" is invalid: spec.containers: Required value`.
     #[must_use]
     pub fn invalid(res: &Resource, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_kind(res.group, res.kind, name, errors)
+        Self::invalid_kind(&res.group, &res.kind, name, errors)
     }
 
     /// 422 by group and kind.
@@ -400,8 +400,8 @@ impl std::error::Error for ApiError {}
 pub fn success(res: &Resource, name: &str, uid: &str) -> Value {
     let details = Details {
         name: name.into(),
-        group: res.group.into(),
-        kind: res.plural.into(),
+        group: (&res.group).into(),
+        kind: (&res.plural).into(),
         uid: uid.into(),
         ..Default::default()
     };

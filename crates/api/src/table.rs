@@ -94,22 +94,22 @@ const DEFAULT: Printer = Printer {
 };
 
 fn printer(res: &Resource) -> &'static Printer {
-    let found = match res.group {
-        "" => pod::printer(res.plural)
-            .or_else(|| workloads::printer(res.plural))
-            .or_else(|| network::core(res.plural))
-            .or_else(|| storage::printer(res.plural))
-            .or_else(|| cluster::printer(res.plural)),
-        "apps" | "batch" => workloads::printer(res.plural),
-        "networking.k8s.io" | "discovery.k8s.io" => network::printer(res.plural),
-        "storage.k8s.io" => storage::printer(res.plural),
-        "events.k8s.io" => cluster::new_events(res.plural),
+    let found = match &*res.group {
+        "" => pod::printer(&res.plural)
+            .or_else(|| workloads::printer(&res.plural))
+            .or_else(|| network::core(&res.plural))
+            .or_else(|| storage::printer(&res.plural))
+            .or_else(|| cluster::printer(&res.plural)),
+        "apps" | "batch" => workloads::printer(&res.plural),
+        "networking.k8s.io" | "discovery.k8s.io" => network::printer(&res.plural),
+        "storage.k8s.io" => storage::printer(&res.plural),
+        "events.k8s.io" => cluster::new_events(&res.plural),
         "rbac.authorization.k8s.io"
         | "policy"
         | "autoscaling"
         | "scheduling.k8s.io"
-        | "certificates.k8s.io" => policy::printer(res.plural, res.version),
-        _ => other::printer(res.plural),
+        | "certificates.k8s.io" => policy::printer(&res.plural, &res.version),
+        _ => other::printer(&res.plural),
     };
     found.unwrap_or(&DEFAULT)
 }
@@ -123,6 +123,9 @@ pub fn columns(res: &Resource) -> &'static [Column] {
 /// The cells of one object, as many as there are columns. `now` is what ages are counted to.
 #[must_use]
 pub fn cells(res: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
+    if let Some(custom) = res.schema.custom() {
+        return custom.cells(object, now);
+    }
     let printer = printer(res);
     let mut cells = (printer.cells)(&Row { object, now });
     cells.resize(printer.columns.len(), Value::Null);
@@ -132,7 +135,10 @@ pub fn cells(res: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
 /// The `columnDefinitions` of a `meta.k8s.io/v1` Table.
 #[must_use]
 pub fn column_definitions(res: &Resource) -> Value {
-    definitions(columns(res))
+    match res.schema.custom() {
+        Some(custom) => custom.column_definitions(),
+        None => definitions(columns(res)),
+    }
 }
 
 /// Columns as `columnDefinitions`.

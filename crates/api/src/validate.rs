@@ -3,6 +3,7 @@
 //! One file a family of kinds. Invariant: a rule reads and never changes; what has the wrong type
 //! was refused by decoding, so here it reads as absent.
 
+mod apiservice;
 mod at;
 mod batch;
 mod cluster;
@@ -37,6 +38,9 @@ pub use error::{FieldError, FieldErrorKind};
 pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::create(res, object, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(object, None)].concat();
+    }
     content(res, &At::root(object), None, &mut out);
     out.into_vec()
 }
@@ -46,6 +50,9 @@ pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {
 pub fn update(res: &Resource, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::update(res, new, old, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(new, Some(old))].concat();
+    }
     content(res, &At::root(new), Some(old), &mut out);
     out.into_vec()
 }
@@ -60,14 +67,18 @@ pub fn update_subresource(
 ) -> Vec<FieldError> {
     let mut out = Errors::default();
     meta::update(res, new, old, &mut out);
+    if let Some(custom) = res.schema.custom() {
+        return [out.into_vec(), custom.validate(new, Some(old))].concat();
+    }
     let at = At::root(new);
-    match (res.group, res.kind, subresource) {
+    match (&*res.group, &*res.kind, subresource) {
         ("", "Pod", "status") => pod::status(&at, old, &mut out),
         ("", "Pod", "ephemeralcontainers") => pod::ephemeral(&at, old, &mut out),
         ("apps", kind, "status") | ("", kind @ "ReplicationController", "status") => {
             workload::status(kind, &at, &mut out);
         }
         ("", "Node", "status") => cluster::node_status(&at, &mut out),
+        ("apiregistration.k8s.io", "APIService", "status") => apiservice::status(&at, &mut out),
         _ => {}
     }
     out.into_vec()
@@ -75,7 +86,7 @@ pub fn update_subresource(
 
 /// The rules of the kind; `old` where it is an update.
 fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
-    match (res.group, res.kind) {
+    match (&*res.group, &*res.kind) {
         ("", "Pod") => match old {
             None => pod::create(new, out),
             Some(old) => pod::update(new, old, out),
@@ -113,6 +124,7 @@ fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Erro
         ) => {
             webhooks::configuration(new, old, kind.starts_with('M'), out);
         }
+        ("apiregistration.k8s.io", "APIService") => apiservice::check(new, out),
         ("rbac.authorization.k8s.io", kind) => rbac::check(kind, new, old, out),
         ("networking.k8s.io", "Ingress") => network::ingress(new, out),
         ("networking.k8s.io", "IngressClass") => network::ingress_class(new, old, out),

@@ -48,26 +48,26 @@ fn discovery_is_upstreams() {
     };
     let mut wanted = read(&folder.join("apis.json"));
     stable_only(&mut wanted["groups"]);
-    assert_eq!(api::discovery::api_group_list(), wanted);
+    assert_eq!(api::discovery::api_group_list(&[]), wanted);
     let mut wanted = read(&folder.join("aggregated_v2.json"));
     stable_only(&mut wanted["items"]);
-    assert_eq!(api::discovery::aggregated_v2(), wanted);
+    assert_eq!(api::discovery::aggregated_v2(&[]), wanted);
     assert_eq!(
-        api::discovery::resource_list("", "v1").unwrap(),
+        api::discovery::resource_list("", "v1", &[]).unwrap(),
         read(&folder.join("api__v1.json"))
     );
     assert_eq!(
         api::discovery::api_versions("10.10.10.10:8050"),
         read(&folder.join("api.json"))
     );
-    for (group, versions) in api::discovery::groups() {
+    for (group, versions) in api::discovery::groups(&[]) {
         let mut wanted = serde_json::json!([read(&folder.join(format!("apis__{group}.json")))]);
         stable_only(&mut wanted);
-        assert_eq!(api::discovery::api_group(group).unwrap(), wanted[0]);
+        assert_eq!(api::discovery::api_group(group, &[]).unwrap(), wanted[0]);
         for version in versions {
             let wanted = read(&folder.join(format!("apis__{group}__{version}.json")));
             assert_eq!(
-                api::discovery::resource_list(group, version).unwrap(),
+                api::discovery::resource_list(group, version, &[]).unwrap(),
                 wanted
             );
         }
@@ -84,7 +84,7 @@ fn every_round_trip_object_decodes_without_a_problem() {
         let group = if resource.group.is_empty() {
             "core"
         } else {
-            resource.group
+            &*resource.group
         };
         let path = folder.join(format!(
             "{group}.{}.{}.json",
@@ -165,7 +165,7 @@ fn openapi_schemas_are_upstreams() {
     };
     let (mut checked, mut operations) = (0, 0);
     for (group, version) in std::iter::once(("", "v1")).chain(
-        api::discovery::groups()
+        api::discovery::groups(&[])
             .into_iter()
             .flat_map(|(g, versions)| versions.into_iter().map(move |v| (g, v))),
     ) {
@@ -174,7 +174,7 @@ fn openapi_schemas_are_upstreams() {
             api::openapi::v3_path(group, version).replace('/', "__")
         );
         let (ours, theirs) = (
-            api::openapi::v3(group, version).unwrap(),
+            api::openapi::v3(group, version, &[]).unwrap(),
             read(&folder.join(file)),
         );
         for (name, schema) in theirs["components"]["schemas"].as_object().unwrap() {
@@ -213,7 +213,7 @@ fn openapi_schemas_are_upstreams() {
     }
     assert!(operations > 90, "{operations}");
     assert!(checked > 1000, "{checked}");
-    let (ours, theirs) = (api::openapi::v2(), read(&folder.join("swagger.json")));
+    let (ours, theirs) = (api::openapi::v2(&[]), read(&folder.join("swagger.json")));
     for (name, schema) in ours["definitions"].as_object().unwrap() {
         if compared(name) {
             assert_eq!(
@@ -227,13 +227,13 @@ fn openapi_schemas_are_upstreams() {
 
 #[test]
 fn openapi_explains() {
-    let document = api::openapi::v3("", "v1").unwrap();
+    let document = api::openapi::v3("", "v1", &[]).unwrap();
     let pod_spec = &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"];
     for (name, property) in pod_spec["properties"].as_object().unwrap() {
         assert!(property["description"].is_string(), "{name}");
     }
     let started = std::time::Instant::now();
-    let bytes = serde_json::to_vec(&api::openapi::v3("apps", "v1").unwrap())
+    let bytes = serde_json::to_vec(&api::openapi::v3("apps", "v1", &[]).unwrap())
         .unwrap()
         .len();
     println!("apps/v1: {bytes} bytes in {:?}", started.elapsed());
@@ -275,7 +275,7 @@ fn validation_never_panics() {
         let group = if resource.group.is_empty() {
             "core"
         } else {
-            resource.group
+            &*resource.group
         };
         let path = folder.join(format!(
             "{group}.{}.{}.json",

@@ -12,6 +12,7 @@ use api::{meta, schema};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
+use crate::aggregation;
 use crate::auth::defaults;
 use crate::error::StartError;
 use crate::pipeline::{Call, create, update};
@@ -49,7 +50,7 @@ pub(crate) async fn run(state: &Arc<State>, ca_pem: &str) -> Result<(), StartErr
     rest.push((
         json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-            "data": {"client-ca-file": ca_pem}}),
+            "data": extension_authentication(state, ca_pem)}),
         Existing::Replace,
     ));
     rest.push((
@@ -58,7 +59,31 @@ pub(crate) async fn run(state: &Arc<State>, ca_pem: &str) -> Result<(), StartErr
             "spec": {"cidrs": [state.addresses.network().to_string()]}}),
         Existing::Keep,
     ));
-    ensure_all(state, rest).await
+    ensure_all(state, rest).await?;
+    aggregation::at_start(state)
+        .await
+        .map_err(|error| StartError::Bootstrap {
+            what: "the APIServices".to_owned(),
+            message: error.message,
+        })
+}
+
+/// What extension servers need to know whom to believe.
+fn extension_authentication(state: &State, ca_pem: &str) -> Value {
+    let mut data = json!({"client-ca-file": ca_pem});
+    if let Some(front) = state.aggregation.front_proxy() {
+        data["requestheader-client-ca-file"] = front.ca_pem.as_str().into();
+        for (name, list) in [
+            ("allowed-names", front.name.as_str()),
+            ("username-headers", "X-Remote-User"),
+            ("uid-headers", "X-Remote-Uid"),
+            ("group-headers", "X-Remote-Group"),
+            ("extra-headers-prefix", "X-Remote-Extra-"),
+        ] {
+            data[format!("requestheader-{name}")] = json!([list]).to_string().into();
+        }
+    }
+    data
 }
 
 /// Makes `default/kubernetes` lead to these servers.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -26,6 +27,17 @@ pub trait NodeDialer: Send + Sync {
 /// The verified client certificate of a connection, as a request extension.
 #[derive(Clone, Debug)]
 pub struct PeerCertificate(pub CertificateDer<'static>);
+
+/// As whom this server speaks to aggregated API servers.
+#[derive(Debug, Clone)]
+pub struct FrontProxy {
+    /// The authority of its certificate, PEM.
+    pub ca_pem: String,
+    /// The common name in its certificate.
+    pub name: String,
+    /// The newest certificate.
+    pub identity: watch::Receiver<pki::KeyPair>,
+}
 
 /// Everything that [`ApiServer::start`](crate::ApiServer::start) needs.
 pub struct Config {
@@ -51,6 +63,8 @@ pub struct Config {
     /// Whether requests without credentials run as `system:anonymous` (else 401), health and
     /// version paths apart.
     pub anonymous: bool,
+    /// As whom to speak to aggregated API servers; they believe nobody where it is absent.
+    pub front_proxy: Option<FrontProxy>,
     /// How admission is set up.
     pub admission: Admission,
     /// Cancelled when the process shuts down: ends watches and connections.

@@ -7,12 +7,14 @@
 //! - a write returns only after the cache has applied it (read your writes).
 
 pub mod admission;
+mod aggregation;
 mod alloc;
 pub mod auth;
 mod bootstrap;
 pub mod cache;
 mod codec;
 mod config;
+mod definitions;
 mod error;
 mod gzip;
 mod hooks;
@@ -26,6 +28,7 @@ mod pipeline;
 mod pretty;
 mod proxy;
 mod query;
+mod resources;
 mod route;
 pub mod rules;
 mod server;
@@ -35,8 +38,9 @@ mod storage;
 mod subresource;
 
 pub use crate::auth::user::User;
-pub use crate::config::{Config, NodeDialer, PeerCertificate, Stream};
+pub use crate::config::{Config, FrontProxy, NodeDialer, PeerCertificate, Stream};
 pub use crate::error::StartError;
 pub use crate::http::{Body, BoxError, empty_body, full_body};
 pub use crate::server::ApiServer;
+pub use crate::servers::announced as announced_servers;
 pub use crate::storage::SEALED_PREFIXES;

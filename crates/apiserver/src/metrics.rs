@@ -76,7 +76,7 @@ impl Metrics {
 
     /// Counts a watch until the guard is dropped.
     pub(crate) fn watch_started(&self, resource: &Resource) -> WatchGuard {
-        let key = (resource.group.to_owned(), resource.plural.to_owned());
+        let key = (resource.group.to_string(), resource.plural.to_string());
         let count = self.lock().watches.entry(key).or_default().clone();
         count.fetch_add(1, Ordering::Relaxed);
         WatchGuard(count)

@@ -10,7 +10,9 @@ use api::status::ApiError;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -58,7 +60,7 @@ pub(crate) async fn serve(
     if let Some(redirect) = to_root(&call, rest, &request) {
         return Ok(redirect);
     }
-    let (target, path) = match (call.resource.plural, call.subresource.as_str()) {
+    let (target, path) = match (&*call.resource.plural, call.subresource.as_str()) {
         ("nodes", _) => node_proxy(&call, rest, request.uri())?,
         ("services", _) => service_proxy(&call, rest, request.uri())?,
         ("pods", "proxy") => pod_proxy(&call, rest, request.uri())?,
@@ -187,7 +189,7 @@ fn pod_request(call: &Call) -> Result<(Target, String), ApiError> {
         .state
         .core("pods")
         .get(&call.namespace, &call.name)
-        .ok_or_else(|| ApiError::not_found(call.resource, &call.name))?
+        .ok_or_else(|| ApiError::not_found(&call.resource, &call.name))?
         .value();
     let node = text(&pod, "/spec/nodeName");
     let place = format!("{}/{}", call.namespace, call.name);
@@ -355,7 +357,7 @@ fn bad_gateway(error: impl std::fmt::Display) -> ApiError {
 }
 
 /// Whether a message asks for, or agrees to, another protocol; its name.
-fn upgrade(headers: &HeaderMap) -> Option<http::HeaderValue> {
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<http::HeaderValue> {
     let listed = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -409,6 +411,25 @@ fn handshake(
     })
 }
 
+/// Takes from a request what is between a client and this server alone.
+pub(crate) fn outgoing(parts: &mut http::request::Parts, upgrade: Option<&http::HeaderValue>) {
+    parts.version = http::Version::HTTP_11;
+    parts.extensions.clear();
+    for name in HOP_BY_HOP {
+        parts.headers.remove(name);
+    }
+    // The caller's credentials are for this server alone.
+    parts.headers.remove(header::AUTHORIZATION);
+    without_bearer(&mut parts.headers);
+    if let Some(protocol) = upgrade {
+        parts.headers.insert(header::UPGRADE, protocol.clone());
+        parts.headers.insert(
+            header::CONNECTION,
+            http::HeaderValue::from_static("Upgrade"),
+        );
+    }
+}
+
 /// Sends the request over the stream and hands the answer back.
 async fn forward(
     stream: Box<dyn Stream>,
@@ -422,29 +443,26 @@ async fn forward(
     parts.uri = path
         .parse()
         .map_err(|_| ApiError::bad_request("invalid path"))?;
-    parts.version = http::Version::HTTP_11;
-    parts.extensions.clear();
-    for name in HOP_BY_HOP {
-        parts.headers.remove(name);
-    }
-    // The caller's credentials are for this server alone.
-    parts.headers.remove(header::AUTHORIZATION);
-    without_bearer(&mut parts.headers);
+    outgoing(&mut parts, wanted.as_ref());
     parts
         .headers
         .insert(header::HOST, http::HeaderValue::from_static("localhost"));
-    if let Some(protocol) = wanted.clone() {
-        parts.headers.insert(header::UPGRADE, protocol);
-        parts.headers.insert(
-            header::CONNECTION,
-            http::HeaderValue::from_static("Upgrade"),
-        );
-    }
-    let mut answer = sender
+    let answer = sender
         .send_request(Request::from_parts(parts, body))
         .await
         .map_err(bad_gateway)?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS && wanted.is_some() {
+    Ok(relay(answer, client, wanted.is_some(), sender))
+}
+
+/// Hands an answer on: its body as it comes, or both directions of an upgraded connection. `held` is
+/// kept as long as the body.
+pub(crate) fn relay(
+    mut answer: Response<Incoming>,
+    client: OnUpgrade,
+    upgraded: bool,
+    held: impl Send + 'static,
+) -> Response<Body> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS && upgraded {
         let node = hyper::upgrade::on(&mut answer);
         // Owned by the two connections: it ends when either of them does.
         tokio::spawn(async move {
@@ -461,18 +479,19 @@ async fn forward(
             }
         });
         let (parts, _) = answer.into_parts();
-        return Ok(Response::from_parts(parts, crate::http::empty_body()));
+        return Response::from_parts(parts, crate::http::empty_body());
     }
     let (mut parts, body) = answer.into_parts();
     for name in HOP_BY_HOP {
         parts.headers.remove(name);
     }
+    parts.version = http::Version::default();
     // The connection must live as long as the body.
     let body = body
         .map_err(|error| Box::new(error) as BoxError)
         .map_frame(move |frame| {
-            let _held = &sender;
+            let _held = &held;
             frame
         });
-    Ok(Response::from_parts(parts, body.boxed_unsync()))
+    Response::from_parts(parts, body.boxed_unsync())
 }

@@ -175,7 +175,7 @@ impl ListOptions {
                 format!(
                     "{}, Resource={}",
                     resource.api_version_slash(),
-                    resource.plural
+                    &resource.plural
                 ),
                 query.get("labelSelector").unwrap_or_default(),
                 query.get("fieldSelector").unwrap_or_default(),

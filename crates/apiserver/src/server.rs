@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use api::resource;
 use api::status::ApiError;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
@@ -20,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::annotations::Annotations;
+use crate::admission::policy::Policies;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::{self, Aggregation};
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
@@ -37,9 +38,10 @@ use crate::nonresource::{self, documents::Documents};
 use crate::outbound::Outbound;
 use crate::pipeline::{self, Call};
 use crate::query::Query;
+use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, gzip, impersonate, pretty, servers};
+use crate::{bootstrap, definitions, gzip, impersonate, pretty, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -91,14 +93,18 @@ impl ApiServer {
             admission: config.admission,
             turns: Turns::default(),
             outbound,
+            aggregation: Aggregation::new(config.front_proxy),
             webhooks: Webhooks::default(),
+            policies: Policies::default(),
             drain: config.drain,
             metrics: Metrics::default(),
             addresses,
             ports: Ports::new(config.node_ports),
             documents: Documents::default(),
+            resources: Resources::default(),
             bootstrapped: AtomicBool::new(false),
         });
+        definitions::set_up(&state);
         hooks::service::set_up(&state)
             .await
             .map_err(StartError::Load)?;
@@ -107,6 +113,9 @@ impl ApiServer {
         bootstrap::run(&state, &config.ca_pem).await?;
         state.bootstrapped.store(true, Ordering::Release);
         tasks.spawn(servers::run(state.clone()));
+        tasks.spawn(aggregation::keep_local(state.clone()));
+        tasks.spawn(aggregation::keep_availability(state.clone()));
+        tasks.spawn(definitions::run(state.clone()));
         Ok(Arc::new(Self { state, tasks }))
     }
 
@@ -117,7 +126,7 @@ impl ApiServer {
         let started = Instant::now();
         let query = Query::parse(request.uri().query());
         let info = Info::parse(request.method(), request.uri().path(), &query);
-        let labels = labels(&info);
+        let labels = labels(&self.state.resources, &info);
         let syntax = negotiate::preferred(request.headers());
         let pretty = pretty::wanted(&query, request.headers());
         let gzipped = gzip::accepted(request.headers());
@@ -164,6 +173,11 @@ impl ApiServer {
             user = other;
         }
         self.authorize(info, &user)?;
+        let elsewhere = aggregation::serving(state, &info.path);
+        let elsewhere = elsewhere.or_else(|| aggregation::openapi_service(state, &info.path));
+        if let Some(service) = elsewhere {
+            return aggregation::proxy::serve(state, &service, &user, request).await;
+        }
         if !info.is_resource {
             let (method, headers) = (request.method(), request.headers());
             return Ok(nonresource::serve(
@@ -222,7 +236,8 @@ impl ApiServer {
         request: &Request<Body>,
         user: User,
     ) -> Result<Option<Call>, ApiError> {
-        let Some(res) = resource::find(&info.group, &info.version, &info.resource) else {
+        let served = &self.state.resources;
+        let Some(res) = served.find(&info.group, &info.version, &info.resource) else {
             return Ok(None);
         };
         let is_namespace = res.group.is_empty() && res.plural == "namespaces";
@@ -245,7 +260,7 @@ impl ApiServer {
         if refused {
             return Err(ApiError::method_not_allowed());
         }
-        let warnings = match (res.group, res.plural) {
+        let warnings = match (&*res.group, &*res.plural) {
             ("", "endpoints") => {
                 vec![
                     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
@@ -262,12 +277,12 @@ impl ApiServer {
         Ok(Some(Call {
             state: self.state.clone(),
             user: Arc::new(user),
-            resource: res,
             namespace: if res.namespaced {
                 info.namespace.clone()
             } else {
                 String::new()
             },
+            resource: res,
             name: info.name.clone(),
             subresource: info.subresource.clone(),
             query,
@@ -407,9 +422,11 @@ fn is_stream(info: &Info) -> bool {
 }
 
 /// What a request is counted by; unknown paths are counted together.
-fn labels(info: &Info) -> Labels {
-    let known =
-        info.is_resource && resource::find(&info.group, &info.version, &info.resource).is_some();
+fn labels(served: &Resources, info: &Info) -> Labels {
+    let known = info.is_resource
+        && served
+            .find(&info.group, &info.version, &info.resource)
+            .is_some();
     let verb = match (info.verb, info.subresource.as_str()) {
         (_, "exec" | "attach" | "portforward" | "proxy" | "log") => "CONNECT",
         ("get" | "head", _) => "GET",
@@ -440,7 +457,8 @@ fn labels(info: &Info) -> Labels {
         }
     };
     let sub = known
-        && resource::find(&info.group, &info.version, &info.resource)
+        && served
+            .find(&info.group, &info.version, &info.resource)
             .is_some_and(|r| r.subresource(&info.subresource).is_some());
     Labels {
         verb,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stdx::Backoff;
-use store::{Expect, ListOptions, Revision, StoreError, Write};
+use store::{Expect, ListOptions, Revision, Store, StoreError, Write};
 use tokio::time::Instant;
 
 use crate::bootstrap;
@@ -58,15 +58,24 @@ impl Announced {
 pub(crate) async fn all(state: &State) -> Result<Servers, StoreError> {
     let mut servers = Servers::from([state.advertise]);
     if state.store.is_shared() {
-        let options = ListOptions {
-            prefix: ROOT,
-            ..ListOptions::default()
-        };
-        let page = state.store.list(options).await?;
-        let address = |key: &str| key.strip_prefix(ROOT)?.parse::<SocketAddr>().ok();
-        servers.extend(page.entries.iter().filter_map(|entry| address(&entry.key)));
+        servers.extend(announced(&state.store).await?);
     }
     Ok(servers)
+}
+
+/// The addresses of the servers that say that they use this store, each at most 15 seconds after its end.
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn announced(store: &Store) -> Result<BTreeSet<SocketAddr>, StoreError> {
+    let options = ListOptions {
+        prefix: ROOT,
+        ..ListOptions::default()
+    };
+    let page = store.list(options).await?;
+    let address = |key: &str| key.strip_prefix(ROOT)?.parse::<SocketAddr>().ok();
+    let addresses = page.entries.iter().filter_map(|entry| address(&entry.key));
+    Ok(addresses.collect())
 }
 
 /// Keeps this server's key, and `default/kubernetes` in step with everybody's, until the drain.

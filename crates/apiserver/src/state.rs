@@ -10,8 +10,10 @@ use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::admission::policy::Policies;
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
+use crate::aggregation::Aggregation;
 use crate::alloc::{Addresses, Ports};
 use crate::auth::authn::Authenticator;
 use crate::auth::rbac::Authorizer;
@@ -20,6 +22,7 @@ use crate::config::NodeDialer;
 use crate::metrics::Metrics;
 use crate::nonresource::documents::Documents;
 use crate::outbound::Outbound;
+use crate::resources::Resources;
 
 /// How long a write waits for the cache to show it.
 pub(crate) const APPLY_LIMIT: Duration = Duration::from_secs(10);
@@ -36,7 +39,9 @@ pub(crate) struct State {
     pub(crate) admission: Admission,
     pub(crate) turns: Turns,
     pub(crate) outbound: Outbound,
+    pub(crate) aggregation: Aggregation,
     pub(crate) webhooks: Webhooks,
+    pub(crate) policies: Policies,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Authenticator,
     pub(crate) authorizer: Authorizer,
@@ -44,13 +49,14 @@ pub(crate) struct State {
     pub(crate) addresses: Addresses,
     pub(crate) ports: Ports,
     pub(crate) documents: Documents,
+    pub(crate) resources: Resources,
     pub(crate) bootstrapped: AtomicBool,
 }
 
 impl State {
     /// The cache of a resource, whatever version of it was asked for.
     pub(crate) fn kind(&self, resource: &Resource) -> Arc<KindCache> {
-        self.cache.kind(resource.storage_group, resource.plural)
+        self.cache.kind(&resource.storage_group, &resource.plural)
     }
 
     /// The cache of a core resource.

@@ -93,10 +93,10 @@ impl Collections {
                 continue;
             }
             let mut collection = Collection {
-                group: resource.group.to_owned(),
-                version: resource.version.to_owned(),
-                plural: resource.plural.to_owned(),
-                kind: resource.kind.to_owned(),
+                group: resource.group.to_string(),
+                version: resource.version.to_string(),
+                plural: resource.plural.to_string(),
+                kind: resource.kind.to_string(),
                 namespaced: resource.namespaced,
                 cache: None,
                 end: None,

@@ -3,6 +3,9 @@
 //! Invariant: a term in office has caches of its own, so that what was registered with them ends with
 //! the term.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use client::{Client, Election, Informers};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,9 +24,37 @@ pub(crate) struct ControlPlane {
     pub(crate) options: controllers::Options,
 }
 
+/// Whether the controllers work in this process now, for what one server does for all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Office(Arc<AtomicBool>);
+
+impl Office {
+    /// Whether it is held here.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Does `work` in office; out of it when that ends or is dropped.
+    async fn hold<F: Future<Output = ()>>(self, work: F) {
+        struct Term(Office);
+        impl Drop for Term {
+            fn drop(&mut self) {
+                self.0.0.store(false, Ordering::Relaxed);
+            }
+        }
+        self.0.store(true, Ordering::Relaxed);
+        let _term = Term(self);
+        work.await;
+    }
+}
+
 impl ControlPlane {
-    /// Starts its tasks; they end with the drain.
-    pub(crate) fn start(self, tasks: &mut JoinSet<&'static str>, drain: &CancellationToken) {
+    /// Starts its tasks; they end with the drain. Returns the controllers' office.
+    pub(crate) fn start(
+        self,
+        tasks: &mut JoinSet<&'static str>,
+        drain: &CancellationToken,
+    ) -> Office {
         let Self {
             scheduler,
             masters,
@@ -60,16 +91,20 @@ impl ControlPlane {
             task.await;
             "scheduler"
         });
-        let office = election("kube-controller-manager");
+        let office = Office::default();
+        let held = office.clone();
+        let standing = election("kube-controller-manager");
         let work = move |term: CancellationToken| {
             let informers = observe(&masters, &term);
-            controllers::run(masters.clone(), informers, options.clone(), term)
+            let run = controllers::run(masters.clone(), informers, options.clone(), term);
+            held.clone().hold(run)
         };
-        let task = led(office, drain.clone(), work);
+        let task = led(standing, drain.clone(), work);
         tasks.spawn(async move {
             task.await;
             "controllers"
         });
+        office
     }
 }
 
@@ -82,5 +117,25 @@ where
     match election {
         Some(election) => client::lead(election, drain, work).await,
         None => work(drain).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Office;
+
+    #[tokio::test]
+    async fn an_office_is_held_as_long_as_its_work_goes_on() {
+        let office = Office::default();
+        assert!(!office.is_held());
+        let term = office.clone().hold(std::future::pending());
+        {
+            let mut term = std::pin::pin!(term);
+            assert!(futures::poll!(&mut term).is_pending());
+            assert!(office.is_held());
+        }
+        assert!(!office.is_held(), "the term was cut short");
+        office.clone().hold(async {}).await;
+        assert!(!office.is_held(), "the term came to its end");
     }
 }

@@ -7,13 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
-use pki::{Authority, Leaf, San, ServerTls, TokenKeys, Usage};
+use pki::{Authority, KeyPair, Leaf, San, ServerTls, TokenKeys, Usage};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::kubeconfig;
 
 /// The longest sleep before the clock is looked at again: clocks are set, machines suspended.
 const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
+/// Where the front proxy's authority is, below the others.
+const FRONT: &str = "front-proxy";
 /// After a renewal that failed.
 const RETRY: Duration = Duration::from_secs(10 * 60);
 
@@ -32,6 +35,14 @@ pub(crate) struct Credentials {
     pub(crate) tokens: Arc<TokenKeys>,
     /// The authority's certificate.
     pub(crate) ca_pem: String,
+    front: FrontAuthority,
+}
+
+/// The authority that only aggregated API servers trust, and what they trust it for.
+struct FrontAuthority {
+    authority: Authority,
+    leaf: Leaf,
+    identity: watch::Sender<KeyPair>,
 }
 
 /// Who the server is.
@@ -64,6 +75,8 @@ impl Credentials {
             .context("the serving certificate")?;
         let ca_pem = authority.certificate_pem().to_owned();
         let tls = ServerTls::new(&serving.pair, Some(&ca_pem)).context("TLS")?;
+        let front = FrontAuthority::load_or_create(&folder, names.validity_period)
+            .context("the front proxy's certificate")?;
         let host = if names.listen.ip().is_unspecified() {
             IpAddr::from([127, 0, 0, 1])
         } else {
@@ -80,7 +93,9 @@ impl Credentials {
             tls,
             tokens: Arc::new(tokens),
             ca_pem,
+            front: front.0,
         };
+        credentials.due = credentials.due.min(front.1);
         credentials.admin_kubeconfig()?;
         Ok(credentials)
     }
@@ -135,8 +150,49 @@ impl Credentials {
     fn renew(&mut self) -> Result<()> {
         let serving = pki::renew_if_due(&self.authority, &self.folder, "server", &self.server)?;
         self.tls.replace(&serving.pair)?;
-        self.due = serving.due;
+        self.due = serving.due.min(self.front.renew(&self.folder)?);
         self.admin_kubeconfig()
+    }
+
+    /// As whom the server speaks to aggregated API servers.
+    pub(crate) fn front_proxy(&self) -> apiserver::FrontProxy {
+        apiserver::FrontProxy {
+            ca_pem: self.front.authority.certificate_pem().to_owned(),
+            name: self.front.leaf.common_name.clone(),
+            identity: self.front.identity.subscribe(),
+        }
+    }
+}
+
+impl FrontAuthority {
+    /// Also says when the certificate is due.
+    fn load_or_create(folder: &Path, lifetime: Duration) -> Result<(Self, SystemTime)> {
+        let folder = folder.join(FRONT);
+        let authority = Authority::load_or_create(&folder)?;
+        let leaf = Leaf {
+            common_name: "front-proxy-client".to_owned(),
+            organizations: Vec::new(),
+            sans: Vec::new(),
+            usage: Usage::Client,
+            lifetime,
+        };
+        let renewal = pki::renew_if_due(&authority, &folder, "client", &leaf)?;
+        let identity = watch::Sender::new(renewal.pair);
+        let front = Self {
+            authority,
+            leaf,
+            identity,
+        };
+        Ok((front, renewal.due))
+    }
+
+    fn renew(&self, folder: &Path) -> Result<SystemTime> {
+        let folder = folder.join(FRONT);
+        let renewal = pki::renew_if_due(&self.authority, &folder, "client", &self.leaf)?;
+        if renewal.renewed {
+            self.identity.send_replace(renewal.pair);
+        }
+        Ok(renewal.due)
     }
 }
 

@@ -67,7 +67,7 @@ impl Served {
     async fn run(&self, work: Work, say: Say<'_>) -> Result<()> {
         match work {
             Work::Image(work) => images::work(&self.images, work, say).await,
-            Work::Secrets(work) => work.run(&self.storage, say).await,
+            Work::Secrets(work) => work.run(&self.storage, true, say).await,
             Work::Snapshot(work) => {
                 let Storage { store, keys, .. } = &self.storage;
                 work.run(store, keys, say).await

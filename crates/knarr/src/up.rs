@@ -200,6 +200,7 @@ async fn start(
         advertise,
         dialer: Arc::new(local.clone()),
         anonymous: false,
+        front_proxy: Some(credentials.front_proxy()),
         admission: config.admission.clone(),
         drain: drains.server.clone(),
     })
@@ -223,7 +224,7 @@ async fn start(
     );
     let informers = Informers::new(masters.clone(), drain.clone());
     let identity = format!("{}_{}", config.node_name, instance.name);
-    ControlPlane {
+    let office = ControlPlane {
         scheduler: client_as(
             &server,
             user("system:kube-scheduler", &[]),
@@ -257,7 +258,7 @@ async fn start(
             crate::snapshot::folder::default(&instance.data_dir),
             instance.name.clone(),
             schedule,
-            || true,
+            move || office.is_held(),
             drain.clone(),
         );
         tasks.spawn(async move {

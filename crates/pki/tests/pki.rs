@@ -317,3 +317,49 @@ fn handshakes_use_the_newest_certificate_and_take_only_our_clients() {
         der(&next)
     );
 }
+
+/// Whether a client with this trust accepts a server with this pair under a name.
+fn accepts(trust: &pki::Trust, pair: &KeyPair, name: &'static str) -> Result<(), rustls::Error> {
+    let server = ServerTls::new(pair, None).unwrap().config();
+    let client = Arc::new(pki::client_tls(trust, None).unwrap());
+    let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+    let mut client = rustls::ClientConnection::new(client, name).unwrap();
+    let mut server = rustls::ServerConnection::new(server).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        server.read_tls(&mut bytes.as_slice()).unwrap();
+        server.process_new_packets()?;
+        bytes.clear();
+        server.write_tls(&mut bytes).unwrap();
+        client.read_tls(&mut bytes.as_slice()).unwrap();
+        client.process_new_packets()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_self_signed_certificate_is_trusted_by_naming_it() {
+    pki::install_crypto_provider();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["hook.ns.svc".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let pair = KeyPair {
+        cert_pem: params.self_signed(&key).unwrap().pem(),
+        key_pem: key.serialize_pem(),
+    };
+    let trust = pki::Trust::Authorities(pair.cert_pem.clone());
+    accepts(&trust, &pair, "hook.ns.svc").unwrap();
+    accepts(&trust, &pair, "other.ns.svc").unwrap_err();
+    accepts(&pki::Trust::System, &pair, "hook.ns.svc").unwrap_err();
+    accepts(&pki::Trust::Anything, &pair, "other.ns.svc").unwrap();
+    // Its time counts, too.
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    let old = KeyPair {
+        cert_pem: params.self_signed(&key).unwrap().pem(),
+        key_pem: key.serialize_pem(),
+    };
+    let trust = pki::Trust::Authorities(old.cert_pem.clone());
+    accepts(&trust, &old, "hook.ns.svc").unwrap_err();
+}

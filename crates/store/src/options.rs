@@ -16,6 +16,8 @@ pub struct Options {
     pub value_limit_bytes: usize,
     /// How many connections read at the same time (SQLite).
     pub readers: usize,
+    /// How many bytes of live entries are kept in memory (SQLite).
+    pub live_limit_bytes: usize,
     /// Encrypts the values of some keys; without it all are stored as they are.
     pub seal: Option<Arc<Seal>>,
 }
@@ -39,6 +41,7 @@ impl Default for Options {
             subscription_limit_bytes: 64 << 20,
             value_limit_bytes: 8 << 20,
             readers: 2,
+            live_limit_bytes: 32 << 20,
             seal: None,
         }
     }

@@ -13,6 +13,9 @@
 //! HMAC-SHA-256. That the id follows from the secret means that a secret under a wrong id is noticed
 //! before anything is opened with it.
 //!
+//! Secrets and what is derived from them are wiped from memory when they are no longer needed. The key of
+//! the nonces is not, while the process lives: ring offers no way to.
+//!
 //! Values without the mark are read as they are: they were written before sealing was switched on, and
 //! are sealed at the next write, or by [`crate::Store::reseal`].
 
@@ -23,6 +26,7 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::StoreError;
 
@@ -36,7 +40,7 @@ const HEAD_BYTES: usize = MARK.len() + ID_BYTES + NONCE_BYTES;
 /// The length of a secret.
 const SECRET_BYTES: usize = 32;
 
-/// A key for sealing, 256 bits from a good source.
+/// A key for sealing, 256 bits from a good source. Wiped when it is dropped.
 #[derive(Clone)]
 pub struct SealKey {
     /// Its name, which follows from the secret.
@@ -62,18 +66,24 @@ impl SealKey {
     /// # Errors
     /// [`StoreError::Randomness`] when the system has none to give.
     pub fn generate() -> Result<SealKey, StoreError> {
-        let mut secret = [0; SECRET_BYTES];
+        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         SystemRandom::new()
-            .fill(&mut secret)
+            .fill(&mut *secret)
             .map_err(|_unspecified| StoreError::Randomness)?;
-        Ok(SealKey::new(secret))
+        Ok(SealKey::new(*secret))
+    }
+}
+
+impl Drop for SealKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
     }
 }
 
 /// 32 bytes for one purpose out of a secret.
-fn derive(secret: &[u8], purpose: &[u8]) -> [u8; SECRET_BYTES] {
+fn derive(secret: &[u8], purpose: &[u8]) -> Zeroizing<[u8; SECRET_BYTES]> {
     let root = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let mut derived = [0; SECRET_BYTES];
+    let mut derived = Zeroizing::new([0; SECRET_BYTES]);
     derived.copy_from_slice(hmac::sign(&root, purpose).as_ref());
     derived
 }
@@ -113,8 +123,8 @@ impl Ready {
         let nonce = derive(&key.secret, b"knarr seal nonce v1");
         Ready {
             id: key.id,
-            cipher: XChaCha20Poly1305::new(&Key::from(cipher)),
-            nonce: hmac::Key::new(hmac::HMAC_SHA256, &nonce),
+            cipher: XChaCha20Poly1305::new(&Key::from(*cipher)),
+            nonce: hmac::Key::new(hmac::HMAC_SHA256, &*nonce),
         }
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn check(target: &Target<'_>, config: &Value) -> Result<(), ApplyErro
     if managed.is_some_and(|managed| !managed.is_null()) {
         return Err(ApplyError::ManagedFields);
     }
-    form::check(target.schema, config).map_err(|reason| ApplyError::Untyped {
+    form::check(&target.schema, config).map_err(|reason| ApplyError::Untyped {
         object: format!(
             "{}/{}; {shown}",
             crate::meta::namespace(config),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::element::Element;
 use crate::MAX_DEPTH;
-use crate::schema::{Field, ListType, Shape, Type, TypeRef};
+use crate::schema::{Field, ListType, Schema, Shape, Type, TypeRef};
 use crate::status::quote;
 
 /// What a value is made of.
@@ -54,6 +54,15 @@ impl TypeError {
 }
 
 impl Form {
+    /// The form of what a schema describes.
+    #[must_use]
+    pub fn of(schema: &Schema) -> Self {
+        match schema {
+            Schema::Table(ty) => Self::of_type(*ty),
+            Schema::Custom(_) => Self::Free,
+        }
+    }
+
     /// The form of objects of a type.
     #[must_use]
     pub fn of_type(ty: TypeRef) -> Self {
@@ -188,8 +197,11 @@ fn default_of(field: &Field) -> Option<Value> {
 ///
 /// What is there already is not new to an object that is created, so that nobody is told to have set
 /// it: `f:spec` is nobody's, `f:replicas` is.
-pub(super) fn zero(ty: TypeRef) -> Value {
-    zero_object(ty.get(), 0)
+pub(super) fn zero(schema: &Schema) -> Value {
+    match schema {
+        Schema::Table(ty) => zero_object(ty.get(), 0),
+        Schema::Custom(_) => Value::Object(Map::new()),
+    }
 }
 
 fn zero_object(ty: &'static Type, depth: usize) -> Value {
@@ -212,9 +224,12 @@ fn zero_object(ty: &'static Type, depth: usize) -> Value {
 ///
 /// # Errors
 /// With all problems, in upstream's one text.
-pub(super) fn check(ty: TypeRef, value: &Value) -> Result<(), String> {
+pub(super) fn check(schema: &Schema, value: &Value) -> Result<(), String> {
     let mut errors = Vec::new();
-    check_object(ty.get(), value, 0, &mut errors);
+    match schema {
+        Schema::Table(ty) => check_object(ty.get(), value, 0, &mut errors),
+        Schema::Custom(_) => {}
+    }
     match errors.as_slice() {
         [] => Ok(()),
         [one] => Err(one.to_string()),

@@ -12,7 +12,7 @@ use super::form::{Form, TypeError, zero};
 use super::reset::Reset;
 use super::set::Set;
 use crate::resource::{self, Resource};
-use crate::schema::{self, TypeRef};
+use crate::schema::{self, Schema};
 
 /// Who owns what was there before anybody's fields were kept.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
@@ -44,21 +44,21 @@ static NOBODYS: LazyLock<Set> = LazyLock::new(|| {
 pub struct Target<'a> {
     pub(super) api_version: &'a str,
     pub(super) kind: &'a str,
-    pub(super) schema: TypeRef,
+    pub(super) schema: Schema,
     pub(super) subresource: &'a str,
     reset: Reset,
     /// The resource, where its objects have several versions.
-    resource: Option<&'static Resource>,
+    resource: Option<&'a Resource>,
 }
 
 impl<'a> Target<'a> {
     /// Objects of a resource in its version, or through a subresource of it (empty for themselves).
     #[must_use]
-    pub fn of(resource: &'static Resource, subresource: &'a str) -> Self {
+    pub fn of(resource: &'a Resource, subresource: &'a str) -> Self {
         Self {
-            api_version: resource.api_version,
-            kind: resource.kind,
-            schema: resource.schema,
+            api_version: &resource.api_version,
+            kind: &resource.kind,
+            schema: resource.schema.clone(),
             subresource,
             reset: Reset::of(resource, subresource),
             resource: Some(resource),
@@ -71,7 +71,7 @@ impl<'a> Target<'a> {
         Some(Self {
             api_version: "autoscaling/v1",
             kind: "Scale",
-            schema: schema::type_of("autoscaling", "v1", "Scale")?,
+            schema: Schema::Table(schema::type_of("autoscaling", "v1", "Scale")?),
             subresource: "scale",
             reset: Reset::Nothing,
             resource: None,
@@ -79,7 +79,7 @@ impl<'a> Target<'a> {
     }
 
     pub(super) fn form(&self) -> Form {
-        Form::of_type(self.schema)
+        Form::of(&self.schema)
     }
 
     /// The form of the objects in a version of theirs.
@@ -87,13 +87,16 @@ impl<'a> Target<'a> {
         if version == self.api_version {
             return Some(self.form());
         }
-        Some(Form::of_type(self.in_version(version)?.schema))
+        Some(Form::of(&self.in_version(version)?.schema))
     }
 
-    fn in_version(&self, api_version: &str) -> Option<&'static Resource> {
+    fn in_version(&self, api_version: &str) -> Option<&Resource> {
         let own = self.resource?;
+        if own.api_version == api_version {
+            return Some(own);
+        }
         let (group, version) = resource::split_api_version(api_version);
-        resource::find(group, version, own.plural)
+        resource::find(group, version, &own.plural)
             .filter(|other| other.storage_group == own.storage_group)
     }
 
@@ -184,7 +187,7 @@ pub fn update(
         return;
     }
     let old = live.map_or_else(
-        || Cow::Owned(zero(target.schema)),
+        || Cow::Owned(zero(&target.schema)),
         |live| target.of_stored(live),
     );
     match kept(target, &old, &target.of_stored(new), managed, manager, now) {
@@ -255,7 +258,7 @@ pub fn apply(
     );
     crate::meta::remove(&mut old, "managedFields");
     if managed.is_empty() && live.is_some() {
-        let nothing = zero(target.schema);
+        let nothing = zero(&target.schema);
         managed = kept(target, &nothing, &old, managed, BEFORE_FIRST_APPLY, now)?;
     }
     let (mut new, managed) = apply::apply(target, &old, config, managed, manager, force, now)?;

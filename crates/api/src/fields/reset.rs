@@ -29,7 +29,7 @@ impl Reset {
     /// What a write to a resource (or its subresource) cannot set.
     pub(super) fn of(resource: &Resource, subresource: &str) -> Self {
         let without = |paths: &[&[&str]]| Self::Without(Set::of(paths));
-        let (group, plural) = (resource.group, resource.plural);
+        let (group, plural) = (&*resource.group, &*resource.plural);
         match (group, plural, subresource) {
             (_, "certificatesigningrequests", "") => without(&[&["spec"], &["status"]]),
             (_, "certificatesigningrequests", "status") => {

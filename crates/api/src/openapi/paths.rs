@@ -4,7 +4,6 @@ use serde_json::{Map, Value, json};
 
 use super::schemas::Dialect;
 use crate::resource::Resource;
-use crate::schema::TypeRef;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 const PATCHES: [&str; 5] = [
@@ -131,8 +130,18 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
         format!("{root}/{}", resource.plural)
     };
     let item = format!("{collection}/{{name}}");
-    let own = resource.schema.get().name;
-    let list = resource.list_schema.map(|t| t.get().name);
+    let (own, list) = match resource.schema.table() {
+        Some(ty) => {
+            let list = resource.list_schema.map(|t| t.get().name.to_owned());
+            (ty.get().name.to_owned(), list)
+        }
+        None => {
+            let own = super::custom::name(resource);
+            let list = format!("{own}List");
+            (own, Some(list))
+        }
+    };
+    let (own, list) = (own.as_str(), list.as_deref());
     let mut writer = Writer {
         paths,
         resource,
@@ -153,7 +162,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
             writer.put(
                 &format!("{root}/{}", resource.plural),
                 "",
-                resource.kind,
+                &resource.kind,
                 vec![listing()],
             );
         }
@@ -170,23 +179,28 @@ pub(super) fn add(paths: &mut Map<String, Value>, resource: &Resource, dialect: 
     if has("deletecollection") {
         operations.push(delete("deletecollection"));
     }
-    writer.put(&collection, "", resource.kind, operations);
+    writer.put(&collection, "", &resource.kind, operations);
     writer.put(
         &item,
         "",
-        resource.kind,
+        &resource.kind,
         item_operations(resource.verbs, Some(own)),
     );
     for sub in resource.subresources {
-        let body = sub.schema.map(TypeRef::get).map(|t| t.name);
-        let operations = match sub.schema {
+        let body = match sub.schema {
+            Some(ty) => Some(ty.get().name),
+            None if resource.schema.table().is_some() => None,
+            None if sub.name == "scale" => Some(super::SCALE),
+            None => Some(own),
+        };
+        let operations = match body {
             None => connections(sub.verbs),
             Some(_) => item_operations(sub.verbs, body),
         };
         writer.put(
             &format!("{item}/{}", sub.name),
             sub.name,
-            sub.kind,
+            resource.body_kind(sub),
             operations,
         );
     }
@@ -322,7 +336,7 @@ impl Writer<'_> {
     }
 
     fn operation(&self, operation: &Operation<'_>, path: &str, sub: &str, kind: &str) -> Value {
-        let (group, version) = (self.resource.group, self.resource.version);
+        let (group, version) = (&*self.resource.group, &*self.resource.version);
         let found = self.resource.subresource(sub);
         let (kind_group, kind_version) = match found {
             Some(s) if !s.version.is_empty() => (s.group, s.version),
@@ -431,8 +445,8 @@ fn operation_id(resource: &Resource, operation: &Operation<'_>, path: &str, sub:
         other => other,
     };
     let mut id = verb.to_owned();
-    id += &group_words(resource.group);
-    id += &capital(resource.version);
+    id += &group_words(&resource.group);
+    id += &capital(&resource.version);
     if action == "deletecollection" {
         id += "Collection";
     }
@@ -442,7 +456,7 @@ fn operation_id(resource: &Resource, operation: &Operation<'_>, path: &str, sub:
     if path.contains("{namespace}") {
         id += "Namespaced";
     }
-    id += resource.kind;
+    id += &resource.kind;
     if resource.namespaced && !path.contains("{namespace}") {
         id += "ForAllNamespaces";
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::schemars::generate::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
+use super::custom;
 use crate::facts::described::describe;
 use crate::resource::{Resource, all};
 use crate::schema::{Field, Gvk, ListType, Shape, Type, TypeRef, type_by_name};
@@ -40,6 +41,7 @@ pub(super) struct Schemas {
     generator: SchemaGenerator,
     types: BTreeSet<&'static str>,
     leaves: BTreeSet<&'static str>,
+    custom: Map<String, Value>,
 }
 
 impl Schemas {
@@ -50,6 +52,7 @@ impl Schemas {
             generator: SchemaGenerator::default(),
             types,
             leaves: BTreeSet::new(),
+            custom: Map::new(),
         }
     }
 
@@ -60,13 +63,29 @@ impl Schemas {
 
     /// Adds the types of a resource, its list, its subresources, and of every request's options.
     pub(super) fn add_resource(&mut self, resource: &Resource) {
-        self.add(resource.schema);
+        resource
+            .schema
+            .table()
+            .into_iter()
+            .for_each(|t| self.add(t));
         resource.list_schema.into_iter().for_each(|t| self.add(t));
         resource
             .subresources
             .iter()
             .filter_map(|s| s.schema)
             .for_each(|t| self.add(t));
+        let custom = custom::schemas(resource, self.dialect);
+        if !custom.is_empty() {
+            for name in ["ObjectMeta", "ListMeta"] {
+                let ty = type_by_name(&format!("{META}{name}"));
+                ty.into_iter().for_each(|t| self.add(t));
+            }
+            if resource.subresource("scale").is_some() {
+                let ty = type_by_name(super::SCALE);
+                ty.into_iter().for_each(|t| self.add(t));
+            }
+        }
+        self.custom.extend(custom);
         for name in [
             "DeleteOptions",
             "Status",
@@ -107,7 +126,7 @@ impl Schemas {
             }
             schema.get("description")?.as_str().map(str::to_owned)
         };
-        let mut out = Map::new();
+        let mut out = std::mem::take(&mut self.custom);
         for name in &self.leaves {
             let mut schema = leaf(name, self.dialect);
             put_text(&mut schema, text(name, None));
@@ -256,7 +275,7 @@ fn kinds(ty: &Type) -> Vec<Value> {
     let Some(kind) = everywhere else {
         return ty.kinds.iter().map(own).collect();
     };
-    let mut versions: Vec<_> = all().iter().map(|r| (r.group, r.version)).collect();
+    let mut versions: Vec<_> = all().iter().map(|r| (&*r.group, &*r.version)).collect();
     versions.sort_unstable();
     versions.dedup();
     versions

@@ -18,7 +18,24 @@ const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 /// # Errors
 /// When a directive is malformed, or a list item lacks its merge key; the target is then unchanged.
 pub fn strategic(res: &Resource, target: &mut Value, patch: Value) -> Result<(), PatchError> {
-    strategic_type(res.schema, target, patch)
+    strategic_schema(&res.schema, target, patch)
+}
+
+/// As [`strategic`] for an object of a schema.
+///
+/// # Errors
+/// As [`strategic`], and for a schema that is not of the table.
+pub fn strategic_schema(
+    schema: &crate::schema::Schema,
+    target: &mut Value,
+    patch: Value,
+) -> Result<(), PatchError> {
+    match schema.table() {
+        Some(ty) => strategic_type(ty, target, patch),
+        None => Err(PatchError::Malformed(
+            "a strategic merge patch needs a built-in type".to_owned(),
+        )),
+    }
 }
 
 /// As [`strategic`] for a body that is no resource of its own (`Scale`).

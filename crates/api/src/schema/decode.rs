@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::MAX_DEPTH;
 use crate::quantity::{Quantity, QuantityError};
 use crate::resource::Resource;
-use crate::schema::{Shape, Type, TypeRef};
+use crate::schema::{Schema, Shape, Type, TypeRef};
 
 /// No more problems than this are told of one document, as upstream does.
 pub(crate) const MAX_PROBLEMS: usize = 100;
@@ -104,7 +104,18 @@ pub enum DecodeError {
 /// # Errors
 /// When a value has the wrong type.
 pub fn decode(res: &Resource, value: &mut Value) -> Result<Vec<Problem>, DecodeError> {
-    decode_type(res.schema, value)
+    decode_schema(&res.schema, value)
+}
+
+/// As [`decode`], for an object of a schema.
+///
+/// # Errors
+/// When a value has the wrong type.
+pub fn decode_schema(schema: &Schema, value: &mut Value) -> Result<Vec<Problem>, DecodeError> {
+    match schema {
+        Schema::Table(ty) => decode_type(*ty, value),
+        Schema::Custom(custom) => custom.decode(value),
+    }
 }
 
 /// As [`decode`], for a body that is no resource of its own (`Scale`, `DeleteOptions`, ...).

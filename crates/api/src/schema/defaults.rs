@@ -14,11 +14,14 @@ use serde_json::{Map, Value};
 use crate::MAX_DEPTH;
 use crate::quantity::Quantity;
 use crate::resource::Resource;
-use crate::schema::{Shape, Type, TypeRef};
+use crate::schema::{Schema, Shape, Type, TypeRef};
 
 /// Fills in what upstream fills in for an object of `res`. Idempotent.
 pub fn apply_defaults(res: &Resource, value: &mut Value) {
-    apply_type_defaults(res.schema, value);
+    match &res.schema {
+        Schema::Table(ty) => apply_type_defaults(*ty, value),
+        Schema::Custom(custom) => custom.apply_defaults(value),
+    }
 }
 
 /// As [`apply_defaults`] for a body that is no resource of its own.

@@ -42,7 +42,9 @@ impl FieldSelector {
     pub fn check(&self, res: &Resource) -> Result<(), SelectorError> {
         let own = selectable(res);
         for (field, _, _) in &self.terms {
+            let custom = res.schema.custom();
             let known = field == "metadata.name"
+                || custom.is_some_and(|custom| custom.selectable().any(|path| path == field))
                 || (field == "metadata.namespace" && res.namespaced)
                 || own.iter().any(|f| f.name == field);
             if known {
@@ -251,7 +253,7 @@ const NEW_EVENT: &[Selectable] = &[
 ];
 
 fn selectable(res: &Resource) -> &'static [Selectable] {
-    match (res.group, res.plural) {
+    match (&*res.group, &*res.plural) {
         ("", "pods") => POD,
         ("", "events") => EVENT,
         ("events.k8s.io", "events") => NEW_EVENT,

@@ -16,7 +16,7 @@ type Form = fn(&str) -> Vec<String>;
 
 /// The form of the names of a kind.
 fn form(res: &Resource) -> Form {
-    match (res.group, res.plural) {
+    match (&*res.group, &*res.plural) {
         ("", "namespaces") => names::dns_label,
         ("", "services") => names::dns_1035_label,
         ("rbac.authorization.k8s.io" | "apiregistration.k8s.io", _) => names::path_segment,
@@ -71,8 +71,8 @@ fn common(res: &Resource, meta: &At<'_, '_>, out: &mut Errors) {
     out.labels(&meta.field("labels"));
     annotations(&meta.field("annotations"), out);
     owners(&meta.field("ownerReferences"), out);
-    // Custom resources may have finalizers without a domain.
-    let strict = || crate::resource::find(res.group, res.version, res.plural).is_some();
+    // Custom resources and their definitions may have finalizers without a domain.
+    let strict = || res.schema.table().is_some() && res.group != "apiextensions.k8s.io";
     finalizers(&meta.field("finalizers"), strict, out);
 }
 

@@ -3,8 +3,8 @@
 //! Invariant: `object` and `old_object` of a resource's own kind are in the version that is stored;
 //! bodies of other kinds (a Scale, a Binding, options) are as they were sent.
 
-use api::resource::{self, Resource};
-use api::schema::TypeRef;
+use api::resource::ResourceRef;
+use api::schema::{Schema, TypeRef};
 use serde_json::{Map, Value, json};
 
 use crate::pipeline::{Call, stages};
@@ -135,7 +135,7 @@ impl<'a> Attributes<'a> {
         Self {
             call,
             operation,
-            kind: GroupVersionKind::new(res.group, res.version, res.kind),
+            kind: GroupVersionKind::new(&res.group, &res.version, &res.kind),
             resource: GroupVersionResource {
                 group: res.group.to_string(),
                 version: res.version.to_string(),
@@ -191,22 +191,27 @@ impl<'a> Attributes<'a> {
     pub(crate) fn equivalents(&self) -> Vec<(GroupVersionResource, GroupVersionKind)> {
         let mut all = vec![(self.resource.clone(), self.kind.clone())];
         let own = &self.call.resource;
-        for other in versions(own) {
+        for other in self.call.state.resources.versions(own) {
             if other.api_version == own.api_version {
                 continue;
             }
             let kind = match &self.body {
                 Some(body) => body.kind.clone(),
-                None => GroupVersionKind::new(other.group, other.version, other.kind),
+                None => GroupVersionKind::new(&other.group, &other.version, &other.kind),
             };
             let resource = GroupVersionResource {
-                group: other.group.to_owned(),
-                version: other.version.to_owned(),
-                resource: other.plural.to_owned(),
+                group: other.group.to_string(),
+                version: other.version.to_string(),
+                resource: other.plural.to_string(),
             };
             all.push((resource, kind));
         }
         all
+    }
+
+    fn named(&self, version: &GroupVersionResource) -> Option<ResourceRef> {
+        let resources = &self.call.state.resources;
+        resources.find(&version.group, &version.version, &version.resource)
     }
 
     /// An object of these attributes as a version of the resource has it.
@@ -214,14 +219,22 @@ impl<'a> Attributes<'a> {
         let mut shown = object.clone();
         if self.body.is_none()
             && !shown.is_null()
-            && let Some(to) = resource::find(&version.group, &version.version, &version.resource)
+            && let Some(to) = self.named(version)
         {
             let from = self.call.resource.storage();
             if from.api_version != to.api_version {
-                api::convert::convert(from, to, &mut shown);
+                api::convert::convert(from, &to, &mut shown);
             }
         }
         shown
+    }
+
+    /// The type of what is written, in a version of the resource.
+    pub(crate) fn schema(&self, version: &GroupVersionResource) -> Option<Schema> {
+        match &self.body {
+            Some(body) => body.schema.map(Schema::from),
+            None => self.named(version).map(|found| found.schema.clone()),
+        }
     }
 
     /// Takes an object of a version as the new one: checked, pruned, defaulted, and brought to the
@@ -242,24 +255,15 @@ impl<'a> Attributes<'a> {
                 }
             }
             None => {
-                if let Some(from) =
-                    resource::find(&version.group, &version.version, &version.resource)
-                {
-                    api::schema::decode(from, &mut shown)?;
-                    stages::to_storage(from, &mut shown);
+                if let Some(from) = self.named(version) {
+                    api::schema::decode(&from, &mut shown)?;
+                    stages::to_storage(&from, &mut shown);
                 }
             }
         }
         self.object = shown;
         Ok(())
     }
-}
-
-/// All versions of a resource.
-fn versions(resource: &Resource) -> impl Iterator<Item = &'static Resource> {
-    let (group, plural) = (resource.storage_group, resource.plural);
-    let all = resource::all().iter();
-    all.filter(move |other| other.storage_group == group && other.plural == plural)
 }
 
 /// The options of a create or an update as its query says them; a patch is an update.

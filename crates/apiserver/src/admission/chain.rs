@@ -12,12 +12,13 @@ use api::status::ApiError;
 use serde_json::Value;
 
 use super::attributes::{Attributes, BodyKind, Operation};
+use super::policy;
 use super::webhook::{self, Reinvocation};
 use crate::pipeline::Call;
 
 /// Whether nobody but built-in plugins has a say in the call.
 pub(crate) fn is_idle(call: &Call) -> bool {
-    call.built_in_only || !webhook::any(&call.state)
+    call.built_in_only || !(webhook::any(&call.state) || policy::any(&call.state))
 }
 
 /// Lets everybody change the object who may; whether anybody did.
@@ -28,8 +29,9 @@ pub(crate) async fn mutate(
     if attributes.is_exempt() {
         return Ok(false);
     }
-    // Mutating policies come here, before webhooks.
-    webhook::mutating::run(attributes, again).await
+    let by_policy = policy::mutating::run(attributes, again)?;
+    let by_webhook = webhook::mutating::run(attributes, again).await?;
+    Ok(by_policy || by_webhook)
 }
 
 /// Lets everybody refuse the write who may.
@@ -37,7 +39,7 @@ pub(crate) async fn validate(attributes: &Attributes<'_>) -> Result<(), ApiError
     if attributes.is_exempt() {
         return Ok(());
     }
-    // Validating policies come here, before webhooks.
+    policy::validating::run(attributes)?;
     webhook::validating::run(attributes).await
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn admit(mut call: Call, rest: &str) -> Result<Call, ApiError> 
 
 /// The kind of the options; nothing for what is only read.
 fn kind(call: &Call) -> Option<&'static str> {
-    match (call.resource.plural, call.subresource.as_str()) {
+    match (&*call.resource.plural, call.subresource.as_str()) {
         ("pods", "exec") => Some("PodExecOptions"),
         ("pods", "attach") => Some("PodAttachOptions"),
         ("pods", "portforward") => Some("PodPortForwardOptions"),

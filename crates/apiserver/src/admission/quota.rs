@@ -87,10 +87,10 @@ fn change<'a>(call: &'a Call, old: Option<&'a Value>, new: &'a Value) -> Option<
         return None;
     }
     let change = Change {
-        group: resource.group,
-        plural: resource.plural,
+        group: &resource.group,
+        plural: &resource.plural,
         subresource: &call.subresource,
-        measure: Measure::of(resource.group, resource.plural)?,
+        measure: Measure::of(&resource.group, &resource.plural)?,
         old,
         new,
         now: Timestamp::now(),
@@ -117,7 +117,7 @@ fn charges(call: &Call, change: &Change<'_>) -> Result<Vec<Write>, Refused> {
 }
 
 fn refusal(call: &Call, new: &Value, refused: &Refused) -> ApiError {
-    let resource = call.resource;
+    let resource = &*call.resource;
     let name = api::meta::name(new);
-    ApiError::forbidden(resource.group, resource.plural, name, refused)
+    ApiError::forbidden(&resource.group, &resource.plural, name, refused)
 }

@@ -1,6 +1,6 @@
 //! Which objects a list or a watch is about: namespace, labels, fields.
 
-use api::resource::Resource;
+use api::resource::ResourceRef;
 use api::selector::{FieldSelector, LabelSelector};
 
 use super::fields::stored_label;
@@ -16,12 +16,12 @@ pub(crate) struct Filter {
     terms: Vec<(String, bool, String)>,
     /// The selector itself, for fields that are not picked at load.
     fields: FieldSelector,
-    resource: &'static Resource,
+    resource: ResourceRef,
 }
 
 impl Filter {
     pub(crate) fn new(
-        resource: &'static Resource,
+        resource: &ResourceRef,
         namespace: Option<String>,
         labels: LabelSelector,
         fields: FieldSelector,
@@ -30,7 +30,7 @@ impl Filter {
             .terms
             .iter()
             .map(|(label, equal, value)| {
-                (stored_label(resource.group, label), *equal, value.clone())
+                (stored_label(&resource.group, label), *equal, value.clone())
             })
             .collect();
         Self {
@@ -38,7 +38,7 @@ impl Filter {
             labels,
             terms,
             fields,
-            resource,
+            resource: resource.clone(),
         }
     }
 

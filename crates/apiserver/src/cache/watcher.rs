@@ -298,7 +298,7 @@ impl Watcher {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = self.form.bookmark(json!({
-            "apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata,
+            "apiVersion": &resource.api_version, "kind": &resource.kind, "metadata": metadata,
         }));
         self.form.event("BOOKMARK", &object)
     }

@@ -54,8 +54,8 @@ impl Hook for Requests {
                 };
                 if decided(new) != decided(old) {
                     return Err(ApiError::forbidden(
-                        call.resource.group,
-                        call.resource.plural,
+                        &call.resource.group,
+                        &call.resource.plural,
                         &call.name,
                         "approval and denial are written through the approval subresource",
                     ));

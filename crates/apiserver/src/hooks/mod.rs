@@ -3,7 +3,9 @@
 //! Invariant: a hook decides synchronously, from the request, the object and the cache; it never
 //! writes.
 
+mod admission_policy;
 mod csr;
+mod definition;
 mod job;
 mod limit_range;
 pub(crate) mod namespace;
@@ -164,7 +166,7 @@ impl Hook for Conditional {
 
 /// The rules of a resource.
 pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
-    match (resource.group, resource.plural) {
+    match (&*resource.group, &*resource.plural) {
         ("", "pods") => &pod::Pods,
         ("", "services") => &service::Services,
         ("", "namespaces") => &namespace::Namespaces,
@@ -176,21 +178,25 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
         ("batch", "jobs") => &job::Jobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &csr::Requests,
         ("" | "events.k8s.io", "events") => &Events,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
         ("", "endpoints" | "limitranges") | ("coordination.k8s.io", "leases") => &Upsert,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &rbac::Roles,
         ("rbac.authorization.k8s.io", _) => &rbac::Bindings,
         (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
+        ) => &admission_policy::Webhooks,
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicies" | "mutatingadmissionpolicies",
+        ) => &admission_policy::Policies,
+        ("admissionregistration.k8s.io", _) => &admission_policy::Bindings,
+        (
             "apiextensions.k8s.io"
             | "apiregistration.k8s.io"
-            | "admissionregistration.k8s.io"
             | "flowcontrol.apiserver.k8s.io"
             | "networking.k8s.io",
-            "customresourcedefinitions"
-            | "apiservices"
-            | "mutatingwebhookconfigurations"
-            | "validatingwebhookconfigurations"
-            | "servicecidrs"
-            | "ipaddresses",
+            "customresourcedefinitions" | "apiservices" | "servicecidrs" | "ipaddresses",
         ) => &Conditional,
         _ => &Plain,
     }

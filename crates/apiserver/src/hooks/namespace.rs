@@ -104,8 +104,8 @@ pub(crate) fn lifecycle(call: &Call) -> Result<(), ApiError> {
         return Ok(());
     }
     let mut error = ApiError::forbidden(
-        call.resource.group,
-        call.resource.plural,
+        &call.resource.group,
+        &call.resource.plural,
         &call.name,
         format!(
             "unable to create new content in namespace {} because it is being terminated",

@@ -25,8 +25,8 @@ fn node_of(user: &User) -> Option<&str> {
 
 fn forbidden(call: &Call, why: impl Display) -> Result<(), ApiError> {
     Err(ApiError::forbidden(
-        call.resource.group,
-        call.resource.plural,
+        &call.resource.group,
+        &call.resource.plural,
         &call.name,
         why,
     ))
@@ -37,7 +37,7 @@ pub(crate) fn write(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
     let Some(node) = node_of(&call.user) else {
         return Ok(());
     };
-    match (call.resource.group, call.resource.plural) {
+    match (&*call.resource.group, &*call.resource.plural) {
         ("", "nodes") => own_node(call, node, new, old),
         ("", "pods") => match old {
             None => mirror_pod(call, node, new),
@@ -54,7 +54,7 @@ pub(crate) fn delete(call: &Call, object: &Value) -> Result<(), ApiError> {
     let Some(node) = node_of(&call.user) else {
         return Ok(());
     };
-    match (call.resource.group, call.resource.plural) {
+    match (&*call.resource.group, &*call.resource.plural) {
         ("", "nodes") => own_named(call, node, meta::name(object)),
         ("", "pods") => own_pod(call, node, object, "delete"),
         ("coordination.k8s.io", "leases") => own_lease(call, node, meta::name(object)),
@@ -103,7 +103,7 @@ fn own_named(call: &Call, node: &str, name: &str) -> Result<(), ApiError> {
     if name == node {
         Ok(())
     } else {
-        let kind = call.resource.singular;
+        let kind = &call.resource.singular;
         forbidden(
             call,
             format!("node {node:?} is not allowed to modify {kind} {name:?}"),

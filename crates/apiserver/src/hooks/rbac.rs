@@ -22,8 +22,8 @@ impl Hook for Roles {
             .may_write_role(&call.user, &call.namespace, new)
             .map_err(|why| {
                 ApiError::forbidden(
-                    call.resource.group,
-                    call.resource.plural,
+                    &call.resource.group,
+                    &call.resource.plural,
                     meta::name(new),
                     why,
                 )
@@ -41,7 +41,7 @@ impl Hook for Bindings {
         if same("roleRef") && same("subjects") {
             return Ok(());
         }
-        let (group, plural) = (call.resource.group, call.resource.plural);
+        let (group, plural) = (&*call.resource.group, &*call.resource.plural);
         match call
             .state
             .authorizer

@@ -48,7 +48,7 @@ impl Hook for Services {
                 Ok(())
             }
             Err(error) => Err(ApiError::invalid(
-                call.resource,
+                &call.resource,
                 api::meta::name(new),
                 &[error],
             )),

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use self::documents::Document;
+use crate::aggregation::Merged;
 use crate::http::{Body, json as json_response, respond, text};
 use crate::negotiate::{self, Clause};
 use crate::query::Query;
@@ -49,12 +50,19 @@ pub(crate) fn serve(
     }
     let trimmed = path.trim_end_matches('/');
     match trimmed {
-        "" => json_response(StatusCode::OK, &json!({"paths": paths()})),
+        "" => json_response(StatusCode::OK, &json!({"paths": paths(state)})),
         "/version" => json_response(StatusCode::OK, &version()),
         "/metrics" => metrics(state),
         "/api" | "/apis" => discovery(state, trimmed, headers),
         "/openapi/v2" => openapi_v2(state, headers),
-        "/openapi/v3" => document(&state.documents.openapi_v3(), "application/json", headers),
+        "/openapi/v3" => {
+            let found = merged(
+                state,
+                state.documents.of(&state.resources).openapi_v3(),
+                Merged::openapi_v3,
+            );
+            document(&found, "application/json", headers)
+        }
         "/.well-known/openid-configuration" => json_response(StatusCode::OK, &openid(state)),
         "/openid/v1/jwks" => respond(
             StatusCode::OK,
@@ -67,14 +75,24 @@ pub(crate) fn serve(
 
 fn other(state: &State, path: &str, query: &Query, headers: &HeaderMap) -> Response<Body> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    let found = state.documents.at(path, || match segments.as_slice() {
-        ["api", version] => api::discovery::resource_list("", version),
-        ["apis", group] => api::discovery::api_group(group),
-        ["apis", group, version] => api::discovery::resource_list(group, version),
-        ["openapi", "v3", "api", version] => api::openapi::v3("", version),
-        ["openapi", "v3", "apis", group, version] => api::openapi::v3(group, version),
+    let documents = state.documents.of(&state.resources);
+    let custom = documents.custom();
+    let found = documents.at(path, || match segments.as_slice() {
+        ["api", version] => api::discovery::resource_list("", version, custom),
+        ["apis", group] => api::discovery::api_group(group, custom),
+        ["apis", group, version] => api::discovery::resource_list(group, version, custom),
+        ["openapi", "v3", "api", version] => api::openapi::v3("", version, custom),
+        ["openapi", "v3", "apis", group, version] => api::openapi::v3(group, version, custom),
         _ => None,
     });
+    let found = match (segments.as_slice(), Merged::of(state)) {
+        (["apis", group], Some(merged)) => {
+            let local = found.map(|found| serde_json::from_slice(&found.bytes).unwrap_or_default());
+            let group = merged.group(group, local.unwrap_or_default());
+            group.map(|group| Document::new(&group))
+        }
+        _ => found,
+    };
     match found {
         Some(found) => {
             let mut answer = document(&found, "application/json", headers);
@@ -125,8 +143,12 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
         match clause.media {
             "application/json" if wants(&clause) => {
                 let found = match path {
-                    "/api" => state.documents.aggregated_core(),
-                    _ => state.documents.aggregated(),
+                    "/api" => state.documents.of(&state.resources).aggregated_core(),
+                    _ => merged(
+                        state,
+                        state.documents.of(&state.resources).aggregated(),
+                        Merged::aggregated,
+                    ),
                 };
                 return document(&found, AGGREGATED, headers);
             }
@@ -139,8 +161,35 @@ fn discovery(state: &State, path: &str, headers: &HeaderMap) -> Response<Body> {
             let address = state.advertise.to_string();
             json_response(StatusCode::OK, &api::discovery::api_versions(&address))
         }
-        _ => document(&state.documents.groups(), "application/json", headers),
+        _ => {
+            let found = merged(
+                state,
+                state.documents.of(&state.resources).groups(),
+                Merged::groups,
+            );
+            document(&found, "application/json", headers)
+        }
     }
+}
+
+/// A document with what aggregated servers serve.
+fn merged(state: &State, found: Document, with: fn(&Merged, &Value) -> Value) -> Document {
+    match Merged::of(state) {
+        None => found,
+        Some(merged) => {
+            // The bytes were made from a value.
+            let local = serde_json::from_slice(&found.bytes).unwrap_or_default();
+            Document::new(&with(&merged, &local))
+        }
+    }
+}
+
+fn openapi_v2_merged(state: &State) -> Document {
+    merged(
+        state,
+        state.documents.of(&state.resources).openapi_v2(),
+        Merged::openapi_v2,
+    )
 }
 
 fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
@@ -152,7 +201,10 @@ fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
     });
     match binary {
         Some(true) => {
-            let found = state.documents.openapi_v2_protobuf();
+            let found = match Merged::of(state) {
+                None => state.documents.of(&state.resources).openapi_v2_protobuf(),
+                Some(_) => openapi_v2_merged(state).in_protobuf(),
+            };
             document(&found, gnostic::V2_MEDIA_TYPE, headers)
         }
         None if !clauses.is_empty() => {
@@ -160,7 +212,7 @@ fn openapi_v2(state: &State, headers: &HeaderMap) -> Response<Body> {
             *refused.status_mut() = StatusCode::NOT_ACCEPTABLE;
             refused
         }
-        _ => document(&state.documents.openapi_v2(), "application/json", headers),
+        _ => document(&openapi_v2_merged(state), "application/json", headers),
     }
 }
 
@@ -217,9 +269,13 @@ fn openid(state: &State) -> Value {
     })
 }
 
-fn paths() -> Vec<String> {
+fn paths(state: &State) -> Vec<String> {
     let mut paths: Vec<String> = vec!["/api".into(), "/api/v1".into(), "/apis".into()];
     for resource in api::resource::all().iter().filter(|r| !r.group.is_empty()) {
+        paths.push(format!("/apis/{}", resource.group));
+        paths.push(format!("/apis/{}", resource.api_version));
+    }
+    for resource in state.resources.custom() {
         paths.push(format!("/apis/{}", resource.group));
         paths.push(format!("/apis/{}", resource.api_version));
     }

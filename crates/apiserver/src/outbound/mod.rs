@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pki::{KeyPair, PkiError};
 
 pub(crate) use self::connect::ConnectError;
-pub(crate) use self::endpoint::{Endpoint, EndpointError};
+pub(crate) use self::endpoint::{Endpoint, EndpointError, trust_bundle};
 pub(crate) use self::resolve::{Endpoints, endpoints};
 
 use self::connect::Connector;
@@ -149,7 +149,6 @@ impl Outbound {
 
     /// Sends a request whose URI is of [`uri`] and hands its answer on as it comes, upgrades
     /// included.
-    #[allow(dead_code, reason = "aggregation, which comes next")]
     pub(crate) async fn send(
         &self,
         to: &Endpoint,

@@ -22,7 +22,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let form = call.form()?;
     let config = parse(call, body)?;
     for _ in 0..ATTEMPTS {
-        let kind = call.state.kind(call.resource);
+        let kind = call.state.kind(&call.resource);
         if kind.get_key(&call.local()).is_some() {
             match update::change(call, |old| applied(call, Some(old), &config)).await {
                 Ok(object) => return Ok(form.object(StatusCode::OK, &object)),
@@ -38,10 +38,10 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
                 Err(error) => return Err(error),
             }
         } else {
-            return Err(ApiError::not_found(call.resource, &call.name));
+            return Err(ApiError::not_found(&call.resource, &call.name));
         }
     }
-    let (resource, name) = (call.resource, &call.name);
+    let (resource, name) = (&call.resource, &call.name);
     Err(ApiError::conflict(resource, name, status::MODIFIED))
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn merged(
 
 /// The new state of the call's object, in its stored version.
 fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Result<Value, ApiError> {
-    let resource = call.resource;
+    let resource = &*call.resource;
     let target = Target::of(resource, &call.subresource);
     let mut new = merged(call, &target, live, config)?;
     schema::decode(resource, &mut new).map_err(|error| {
@@ -154,7 +154,7 @@ async fn create(
         let why = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
-        return Err(ApiError::conflict(call.resource, &call.name, &why));
+        return Err(ApiError::conflict(&call.resource, &call.name, &why));
     }
     create::may_create(call)?;
     meta::remove(&mut new, "resourceVersion");

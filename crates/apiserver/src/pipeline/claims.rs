@@ -26,7 +26,7 @@ pub(crate) async fn add(
     old: Option<&Value>,
     new: Option<&Value>,
 ) -> Result<(), Failed> {
-    let hook = hooks::of(call.resource);
+    let hook = hooks::of(&call.resource);
     let claims = |object: Option<&Value>| object.map(|o| hook.claims(o)).unwrap_or_default();
     let (before, after) = (claims(old), claims(new));
     let owner = owner(call, new.or(old));

@@ -43,7 +43,7 @@ pub(crate) async fn create(call: &Call, mut object: Value) -> Result<Arc<Object>
 pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<Object>, ApiError> {
     place(call, &mut object)?;
     system::wipe(call.resource.storage(), &call.namespace, &mut object);
-    if let Some((plural, needed)) = hooks::of(call.resource).awaits(&object) {
+    if let Some((plural, needed)) = hooks::of(&call.resource).awaits(&object) {
         arrival(call, plural, &needed).await;
     }
     // Before there is a name: who is asked may still set one.
@@ -63,28 +63,28 @@ pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<O
             Err(Failed::Api(error)) => return Err(error),
             Err(Failed::Claimed) if attempt < ATTEMPTS => claims::learn(call).await,
             Err(Failed::Claimed) => {
-                return Err(ApiError::conflict(call.resource, &name, status::MODIFIED));
+                return Err(ApiError::conflict(&call.resource, &name, status::MODIFIED));
             }
             Err(Failed::Conflict(_)) if generate && attempt < NAME_ATTEMPTS => {}
             Err(Failed::Conflict(_)) if generate => {
-                return Err(ApiError::generate_name_conflict(call.resource, &name));
+                return Err(ApiError::generate_name_conflict(&call.resource, &name));
             }
             Err(Failed::Conflict(_)) => {
-                return Err(ApiError::already_exists(call.resource, &name));
+                return Err(ApiError::already_exists(&call.resource, &name));
             }
         }
     }
 }
 
 async fn try_create(call: &Call, mut new: Value, name: &str) -> Result<Arc<Object>, Failed> {
-    let hook = hooks::of(call.resource);
+    let hook = hooks::of(&call.resource);
     system::on_create(call.resource.storage(), &call.namespace, &mut new);
     hook.prepare_create(call, &mut new)?;
     stages::check(call, &new, None)?;
     stages::admit(call, &new, None, None).await?;
     let local = storage::local(&call.namespace, name);
     // Only allocate what a write that is about to happen needs.
-    let kind = call.state.kind(call.resource);
+    let kind = call.state.kind(&call.resource);
     if kind.get_key(&local).is_some() {
         // Another server may have deleted it a moment ago.
         super::fresh(call).await?;
@@ -105,9 +105,9 @@ pub(crate) fn may_create(call: &Call) -> Result<(), ApiError> {
     let attributes = Attributes {
         user: &call.user,
         verb: "create",
-        group: call.resource.group,
-        version: call.resource.version,
-        resource: call.resource.plural,
+        group: &call.resource.group,
+        version: &call.resource.version,
+        resource: &call.resource.plural,
         subresource: &call.subresource,
         namespace: &call.namespace,
         name: &call.name,

@@ -263,10 +263,10 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let form = call.form()?;
     let options = DeleteOptions::parse(call, body)?;
     let deleted = delete(call, &options).await?;
-    if !deleted.gone || hooks::of(call.resource).returns_deleted() {
+    if !deleted.gone || hooks::of(&call.resource).returns_deleted() {
         return Ok(form.object(StatusCode::OK, &deleted.object));
     }
-    let status = status::success(call.resource, &call.name, &deleted.object.uid);
+    let status = status::success(&call.resource, &call.name, &deleted.object.uid);
     Ok(call.answer(StatusCode::OK, &status))
 }
 
@@ -283,7 +283,7 @@ pub(crate) async fn delete(call: &Call, options: &DeleteOptions) -> Result<Delet
         }
     }
     Err(ApiError::conflict(
-        call.resource,
+        &call.resource,
         &call.name,
         status::MODIFIED,
     ))
@@ -294,8 +294,8 @@ async fn attempt(
     object: &Arc<Object>,
     options: &DeleteOptions,
 ) -> Result<Deleted, Failed> {
-    preconditions(call.resource, object, options)?;
-    let hook = hooks::of(call.resource);
+    preconditions(&call.resource, object, options)?;
+    let hook = hooks::of(&call.resource);
     let value = object.value();
     hooks::node_restriction::delete(call, &value)?;
     hook.admit_delete(call, &value)?;

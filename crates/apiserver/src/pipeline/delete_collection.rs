@@ -18,9 +18,13 @@ const PARALLEL: usize = 16;
 /// Serves the request; answers the list of what it was about.
 pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let accepted = negotiate::accept(&call.headers, true, true)?;
-    let form = Form::new(call.resource, accepted, &call.query)?;
+    let form = Form::new(&call.resource, accepted, &call.query)?;
     let options = DeleteOptions::parse(call, body)?;
-    let page = list::page(call, ListOptions::parse(&call.query, call.resource, false)?).await?;
+    let page = list::page(
+        call,
+        ListOptions::parse(&call.query, &call.resource, false)?,
+    )
+    .await?;
     let deletes: Vec<_> = page
         .objects
         .iter()

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::proto;
-use api::resource::Resource;
+use api::resource::ResourceRef;
 use api::status::ApiError;
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -33,7 +33,7 @@ enum Include {
 /// A form for the objects of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Form {
-    resource: &'static Resource,
+    resource: ResourceRef,
     accepted: Accepted,
     include: Include,
     converted: bool,
@@ -63,7 +63,7 @@ impl ListMeta {
 
 impl Form {
     pub(crate) fn new(
-        resource: &'static Resource,
+        resource: &ResourceRef,
         accepted: Accepted,
         query: &Query,
     ) -> Result<Self, ApiError> {
@@ -79,7 +79,7 @@ impl Form {
         };
         let converted = resource.api_version != resource.storage().api_version;
         Ok(Self {
-            resource,
+            resource: resource.clone(),
             accepted,
             include,
             converted,
@@ -88,15 +88,15 @@ impl Form {
     }
 
     /// The resource as it was asked for.
-    pub(crate) fn resource(&self) -> &'static Resource {
-        self.resource
+    pub(crate) fn resource(&self) -> &ResourceRef {
+        &self.resource
     }
 
     /// An object, in the version that was asked for.
     fn value(&self, object: &Object) -> Value {
         let mut value = object.value();
         if self.converted {
-            api::convert::convert(self.resource.storage(), self.resource, &mut value);
+            api::convert::convert(self.resource.storage(), &self.resource, &mut value);
         }
         value
     }
@@ -122,7 +122,7 @@ impl Form {
 
     fn row(&self, object: &Object, now: Timestamp) -> Vec<u8> {
         let value = self.value(object);
-        let cells = Value::Array(api::table::cells(self.resource, &value, now));
+        let cells = Value::Array(api::table::cells(&self.resource, &value, now));
         let mut out = format!("{{\"cells\":{cells}").into_bytes();
         match self.include {
             Include::None => {}
@@ -141,7 +141,7 @@ impl Form {
 
     fn table(&self, metadata: &Value, heading: bool, objects: &[&Object]) -> Vec<u8> {
         let columns = if heading {
-            api::table::column_definitions(self.resource)
+            api::table::column_definitions(&self.resource)
         } else {
             Value::Array(Vec::new())
         };
@@ -286,7 +286,7 @@ impl Form {
         }
         let (kind, version) = match self.accepted.shape {
             Shape::Metadata => ("PartialObjectMetadataList", self.accepted.meta_version),
-            _ => (self.resource.list_kind, self.resource.api_version),
+            _ => (&*self.resource.list_kind, &*self.resource.api_version),
         };
         if self.accepted.syntax == Syntax::Protobuf
             && let Some(response) = self.list_in_protobuf(kind, version, &objects, meta)

@@ -11,7 +11,7 @@ pub(crate) fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
     let form = call.form()?;
     let object = call
         .state
-        .kind(call.resource)
+        .kind(&call.resource)
         .get_key(&call.local())
         .ok_or_else(|| call.not_found())?;
     if let Some(text) = call.query.text("resourceVersion") {

@@ -33,8 +33,8 @@ pub(crate) struct Page {
 /// Serves the request.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
     let accepted = negotiate::accept(&call.headers, true, true)?;
-    let form = Form::new(call.resource, accepted, &call.query)?;
-    let options = ListOptions::parse(&call.query, call.resource, false)?;
+    let form = Form::new(&call.resource, accepted, &call.query)?;
+    let options = ListOptions::parse(&call.query, &call.resource, false)?;
     let page = page(call, options).await?;
     Ok(form.list(page.objects, &page.meta))
 }
@@ -51,7 +51,7 @@ pub(crate) fn filter(call: &Call, options: &mut ListOptions) -> Filter {
             .terms
             .push(("metadata.name".to_owned(), true, call.name.clone()));
     }
-    Filter::new(call.resource, namespace, labels, fields)
+    Filter::new(&call.resource, namespace, labels, fields)
 }
 
 /// Waits until the cache is at a revision.
@@ -66,7 +66,7 @@ pub(crate) async fn fresh(cache: &Cache, revision: u64) -> Result<(), ApiError> 
 /// Lists what the options ask for.
 pub(crate) async fn page(call: &Call, mut options: ListOptions) -> Result<Page, ApiError> {
     let state = &call.state;
-    let kind = state.kind(call.resource);
+    let kind = state.kind(&call.resource);
     let filter = filter(call, &mut options);
     let token = options.token.as_deref().map(Token::decode).transpose()?;
     if token.is_some() && options.resource_version.is_some_and(|rv| rv != 0) {
@@ -148,7 +148,7 @@ async fn at_revision(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Page, ApiError> {
-    let base = storage::prefix(call.resource.storage_group, call.resource.plural);
+    let base = storage::prefix(&call.resource.storage_group, &call.resource.plural);
     let prefix = match &filter.namespace {
         Some(namespace) => format!("{base}{namespace}/"),
         None => base.clone(),

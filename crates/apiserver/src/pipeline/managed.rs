@@ -81,7 +81,7 @@ pub(crate) fn manager(call: &Call) -> String {
 /// Keeps the managed fields of a write that is no apply; `old` is nothing for a new object. Both
 /// are in their stored version.
 pub(crate) fn keep(call: &Call, old: Option<&Value>, new: &mut Value) {
-    let target = Target::of(call.resource, &call.subresource);
+    let target = Target::of(&call.resource, &call.subresource);
     fields::update(&target, old, new, &manager(call), &system::now());
 }
 
@@ -94,6 +94,6 @@ pub(crate) fn to_scale(workload: &Value, scale: &mut Value) {
 /// The managed fields of a scale that was written, in its workload.
 pub(crate) fn from_scale(call: &Call, scale: &Value, workload: &mut Value) {
     let of = |object: &Value| ManagedFields::of(object).unwrap_or_default();
-    let version = call.resource.storage().api_version;
+    let version = &call.resource.storage().api_version;
     fields::scale_to_workload(of(workload), of(scale), version).put(workload);
 }

@@ -49,28 +49,29 @@ pub(crate) fn later(at: Timestamp, secs: i64) -> String {
 
 /// Whether a kind's objects count the changes of their spec.
 pub(crate) fn has_generation(resource: &Resource) -> bool {
-    matches!(
-        (resource.group, resource.plural),
-        (
-            "apps",
-            "deployments" | "replicasets" | "statefulsets" | "daemonsets"
-        ) | ("", "pods" | "replicationcontrollers")
-            | ("batch", "jobs" | "cronjobs")
-            | ("policy", "poddisruptionbudgets")
-            | (
-                "networking.k8s.io",
-                "ingresses" | "ingressclasses" | "networkpolicies"
-            )
-            | ("discovery.k8s.io", "endpointslices")
-            | (
-                "flowcontrol.apiserver.k8s.io"
-                    | "admissionregistration.k8s.io"
-                    | "apiextensions.k8s.io",
-                _
-            )
-            | ("resource.k8s.io", "resourceslices" | "deviceclasses")
-            | ("scheduling.k8s.io", "priorityclasses")
-    )
+    resource.schema.custom().is_some()
+        || matches!(
+            (&*resource.group, &*resource.plural),
+            (
+                "apps",
+                "deployments" | "replicasets" | "statefulsets" | "daemonsets"
+            ) | ("", "pods" | "replicationcontrollers")
+                | ("batch", "jobs" | "cronjobs")
+                | ("policy", "poddisruptionbudgets")
+                | (
+                    "networking.k8s.io",
+                    "ingresses" | "ingressclasses" | "networkpolicies"
+                )
+                | ("discovery.k8s.io", "endpointslices")
+                | (
+                    "flowcontrol.apiserver.k8s.io"
+                        | "admissionregistration.k8s.io"
+                        | "apiextensions.k8s.io",
+                    _
+                )
+                | ("resource.k8s.io", "resourceslices" | "deviceclasses")
+                | ("scheduling.k8s.io", "priorityclasses")
+        )
 }
 
 /// Whether a kind's status is written through its subresource only.
@@ -140,6 +141,18 @@ pub(crate) fn on_update(resource: &Resource, subresource: &str, new: &mut Value,
     match subresource {
         "" if has_status(resource) => put(new, "status", member("status")),
         "status" => {
+            if resource.schema.custom().is_some() {
+                // Metadata are not the status' to change; who owns what is kept.
+                let managed = meta::remove(new, "managedFields");
+                let revision = meta::remove(new, "resourceVersion");
+                put(new, "metadata", member("metadata"));
+                meta::remove(new, "managedFields");
+                for (field, value) in [("managedFields", managed), ("resourceVersion", revision)] {
+                    if let Some(value) = value {
+                        meta::set(new, field, value);
+                    }
+                }
+            }
             let names: Vec<String> = new
                 .as_object()
                 .into_iter()
@@ -154,7 +167,13 @@ pub(crate) fn on_update(resource: &Resource, subresource: &str, new: &mut Value,
         _ => {}
     }
     // A binding fills the node in; the generation counts what users ask for.
-    if has_generation(resource) && subresource != "binding" && content_changed(new, old) {
+    let loose_status = resource.schema.custom().is_some()
+        && !has_status(resource)
+        && new.get("status") != old.get("status");
+    if has_generation(resource)
+        && subresource != "binding"
+        && (content_changed(new, old) || loose_status)
+    {
         meta::set(new, "generation", meta::generation(old) + 1);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) mod yaml;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use api::resource::Resource;
+use api::resource::ResourceRef;
 use api::status::ApiError;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -45,7 +45,7 @@ pub(crate) struct Call {
     pub(crate) state: Arc<State>,
     pub(crate) user: Arc<User>,
     /// The resource in the version that was asked for.
-    pub(crate) resource: &'static Resource,
+    pub(crate) resource: ResourceRef,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) subresource: String,
@@ -66,7 +66,7 @@ impl Call {
     /// A call of the server itself.
     pub(crate) fn internal(
         state: &Arc<State>,
-        resource: &'static Resource,
+        resource: impl Into<ResourceRef>,
         namespace: &str,
         name: &str,
     ) -> Self {
@@ -81,7 +81,7 @@ impl Call {
         Self {
             state: state.clone(),
             user: Arc::new(user),
-            resource,
+            resource: resource.into(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             subresource: String::new(),
@@ -108,7 +108,7 @@ impl Call {
             annotations: self.annotations.clone(),
             started: self.started,
             built_in_only: self.built_in_only,
-            ..Self::internal(&self.state, self.resource, namespace, name)
+            ..Self::internal(&self.state, &self.resource, namespace, name)
         }
     }
 
@@ -128,7 +128,7 @@ impl Call {
     /// The form of an answer of one object.
     pub(crate) fn form(&self) -> Result<form::Form, ApiError> {
         let accepted: Accepted = negotiate::accept(&self.headers, false, true)?;
-        form::Form::new(self.resource, accepted, &self.query)
+        form::Form::new(&self.resource, accepted, &self.query)
     }
 
     /// An answer of one shape, in JSON or protobuf.
@@ -137,7 +137,7 @@ impl Call {
     }
 
     fn not_found(&self) -> ApiError {
-        ApiError::not_found(self.resource, &self.name)
+        ApiError::not_found(&self.resource, &self.name)
     }
 }
 
@@ -148,8 +148,8 @@ pub(crate) async fn serve(
     rest: &str,
     request: http::Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
-    if subresource::is_virtual(call.resource)
-        || subresource::has_own_body(call.resource, &call.subresource)
+    if subresource::is_virtual(&call.resource)
+        || subresource::has_own_body(&call.resource, &call.subresource)
     {
         return subresource::serve(call, verb, rest, request).await;
     }
@@ -213,6 +213,12 @@ fn check_verb(call: &Call, verb: &str) -> Result<(), ApiError> {
     };
     if verbs.contains(&verb) {
         Ok(())
+    } else if verb == "create" && call.resource.schema.custom().is_some() {
+        Err(ApiError::new(
+            405,
+            "MethodNotAllowed",
+            "create not allowed while custom resource definition is terminating",
+        ))
     } else {
         Err(ApiError::method_not_allowed())
     }

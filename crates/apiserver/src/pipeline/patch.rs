@@ -1,10 +1,11 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch (apply is a neighbour). Tried again by the server when the
 //! object changed meanwhile and the patch names no revision.
 
+use api::meta;
 use api::patch::PatchError;
+use api::schema::{self, Schema};
 use api::status::ApiError;
 use api::validate::FieldError;
-use api::{meta, schema};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
@@ -51,11 +52,11 @@ impl Patch {
     }
 
     /// Applies it to an object of a type.
-    pub(crate) fn apply(&self, ty: schema::TypeRef, target: &mut Value) -> Result<(), PatchError> {
+    pub(crate) fn apply(&self, schema: &Schema, target: &mut Value) -> Result<(), PatchError> {
         match self {
             Self::Json(bytes) => api::patch::json(target, bytes),
             Self::Merge(patch) => api::patch::merge(target, patch.clone()),
-            Self::Strategic(patch) => api::patch::strategic_type(ty, target, patch.clone()),
+            Self::Strategic(patch) => api::patch::strategic_schema(schema, target, patch.clone()),
         }
     }
 }
@@ -65,7 +66,8 @@ pub(crate) fn refusal(error: &PatchError) -> ApiError {
     match error {
         PatchError::Malformed(_) | PatchError::TooDeep => ApiError::bad_request(error.to_string()),
         PatchError::TooManyOperations(_) | PatchError::TooLarge => ApiError::too_large(error),
-        PatchError::DoesNotApply(why) => {
+        error @ (PatchError::DoesNotApply(_) | PatchError::TestFailed) => {
+            let why = error.to_string();
             let mut refused = ApiError::new(
                 422,
                 "Invalid",
@@ -86,14 +88,22 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let form = call.form()?;
     managed::check_options(call, "PatchOptions", false)?;
     let patch = Patch::parse(&media, body)?;
-    let (resource, storage) = (call.resource, call.resource.storage());
+    if matches!(patch, Patch::Strategic(_)) && call.resource.schema.custom().is_some() {
+        let taken: Vec<&str> = ACCEPTED
+            .iter()
+            .copied()
+            .filter(|media| !media.contains("strategic"))
+            .collect();
+        return Err(ApiError::unsupported_media_type(&taken));
+    }
+    let (resource, storage) = (&call.resource, call.resource.storage());
     let object = update::change(call, |old| {
         let mut new = old.clone();
         if resource.api_version != storage.api_version {
             api::convert::convert(storage, resource, &mut new);
         }
         patch
-            .apply(resource.schema, &mut new)
+            .apply(&resource.schema, &mut new)
             .map_err(|error| refusal(&error))?;
         checked(call, &mut new, &patch)?;
         stages::to_storage(resource, &mut new);
@@ -106,14 +116,14 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
 
 /// The outcome of a patch must be an object of the same name and type.
 fn checked(call: &Call, new: &mut Value, patch: &Patch) -> Result<(), ApiError> {
-    let resource = call.resource;
+    let resource = &*call.resource;
     let text = |name: &str| new.get(name).and_then(Value::as_str).unwrap_or_default();
     if text("kind") != resource.kind || text("apiVersion") != resource.api_version {
         return Err(ApiError::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}",
             text("kind"),
             text("apiVersion"),
-            resource.kind
+            &resource.kind
         )));
     }
     let name = meta::name(new);

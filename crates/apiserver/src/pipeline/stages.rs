@@ -1,7 +1,7 @@
 //! The stages that all writes share, one function each.
 
 use api::resource::Resource;
-use api::schema::{self, Problem, TypeRef};
+use api::schema::{self, Problem, Schema};
 use api::status::ApiError;
 use api::{meta, validate};
 use bytes::Bytes;
@@ -86,7 +86,7 @@ pub(crate) fn decode(
     body: &Bytes,
     api_version: &str,
     kind: &str,
-    ty: TypeRef,
+    ty: &Schema,
 ) -> Result<Value, ApiError> {
     let syntax = body_syntax(&call.headers)?;
     let (mut object, mut problems) = match syntax {
@@ -104,7 +104,7 @@ pub(crate) fn decode(
             "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
         ))
     };
-    let mut unknown = schema::decode_type(ty, &mut object).map_err(|e| unfit(e.to_string()))?;
+    let mut unknown = schema::decode_schema(ty, &mut object).map_err(|e| unfit(e.to_string()))?;
     unknown.append(&mut problems);
     match report(call, &unknown)? {
         Some(strict) => Err(unfit(strict)),
@@ -154,14 +154,14 @@ pub(crate) fn report(call: &Call, problems: &[Problem]) -> Result<Option<String>
 
 /// Stage 1 for an object of the call's resource, together with stage 2.
 pub(crate) fn decode_object(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
-    let res = call.resource;
-    let mut object = decode(call, body, res.api_version, res.kind, res.schema)?;
+    let res = &*call.resource;
+    let mut object = decode(call, body, &res.api_version, &res.kind, &res.schema)?;
     to_storage(res, &mut object);
     Ok(object)
 }
 
 /// Stage 2, convert and default: from the version of the request to the one that is stored.
-pub(crate) fn to_storage(resource: &'static Resource, object: &mut Value) {
+pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
     schema::apply_defaults(resource, object);
     let storage = resource.storage();
     if storage.api_version != resource.api_version {
@@ -195,7 +195,7 @@ fn built_in(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<(), Api
     if old.is_none() {
         hooks::namespace::lifecycle(call)?;
     }
-    if hooks::of(call.resource).mutate(call, new, old)? {
+    if hooks::of(&call.resource).mutate(call, new, old)? {
         schema::apply_defaults(call.resource.storage(), new);
     }
     Ok(())
@@ -259,12 +259,12 @@ pub(crate) fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
         Some(old) if call.subresource.is_empty() => validate::update(storage, new, old),
         Some(old) => validate::update_subresource(storage, &call.subresource, new, old),
     };
-    errors.extend(hooks::of(call.resource).validate(call, new, old));
+    errors.extend(hooks::of(&call.resource).validate(call, new, old));
     if errors.is_empty() {
         Ok(())
     } else {
         Err(ApiError::invalid(
-            call.resource,
+            &call.resource,
             api::meta::name(new),
             &errors,
         ))
@@ -280,7 +280,7 @@ pub(crate) async fn admit(
 ) -> Result<(), ApiError> {
     hooks::node_restriction::write(call, new, old)?;
     admission::pod_security::admit(call, new, old)?;
-    hooks::of(call.resource).admit(call, new, old)?;
+    hooks::of(&call.resource).admit(call, new, old)?;
     if chain::is_idle(call) {
         return Ok(());
     }

@@ -46,11 +46,11 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     }
     if call
         .state
-        .kind(call.resource)
+        .kind(&call.resource)
         .get_key(&call.local())
         .is_none()
         && call.subresource.is_empty()
-        && hooks::of(call.resource).create_on_update()
+        && hooks::of(&call.resource).create_on_update()
         && system::claimed_revision(&new)?.is_none()
     {
         create::may_create(call)?;
@@ -70,7 +70,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
 /// The state of the call's object: as the cache has it, or as a failed swap told.
 pub(crate) fn current(call: &Call, told: Option<Option<Entry>>) -> Result<Arc<Object>, ApiError> {
     match told {
-        None => call.state.kind(call.resource).get_key(&call.local()),
+        None => call.state.kind(&call.resource).get_key(&call.local()),
         Some(Some(entry)) => Some(write::loose(
             call,
             &call.local(),
@@ -79,7 +79,7 @@ pub(crate) fn current(call: &Call, told: Option<Option<Entry>>) -> Result<Arc<Ob
         )?),
         Some(None) => None,
     }
-    .ok_or_else(|| ApiError::not_found(call.resource, &call.name))
+    .ok_or_else(|| ApiError::not_found(&call.resource, &call.name))
 }
 
 /// Changes the call's object: `make` gives the new state for the current one, both in the stored
@@ -110,7 +110,7 @@ pub(crate) async fn change_as(
         }
     }
     Err(ApiError::conflict(
-        call.resource,
+        &call.resource,
         &call.name,
         status::MODIFIED,
     ))
@@ -126,7 +126,7 @@ async fn attempt(
 ) -> Result<Arc<Object>, Failed> {
     let storage_form = call.resource.storage();
     preconditions(call, object, old, &new)?;
-    let hook = hooks::of(call.resource);
+    let hook = hooks::of(&call.resource);
     stages::mutate(call, &mut new, Some(old), face).await?;
     system::on_update(storage_form, &call.subresource, &mut new, old);
     hook.prepare_update(call, &mut new, old)?;
@@ -153,7 +153,7 @@ async fn attempt(
 
 /// What the new state says of the one it is made from must hold.
 fn preconditions(call: &Call, object: &Object, old: &Value, new: &Value) -> Result<(), ApiError> {
-    let conflict = |why: &str| Err(ApiError::conflict(call.resource, &call.name, why));
+    let conflict = |why: &str| Err(ApiError::conflict(&call.resource, &call.name, why));
     let (uid, found) = (meta::uid(new), meta::uid(old));
     if !uid.is_empty() && uid != found {
         return conflict(&format!(
@@ -163,13 +163,13 @@ fn preconditions(call: &Call, object: &Object, old: &Value, new: &Value) -> Resu
     match system::claimed_revision(new)? {
         Some(revision) if revision != object.revision.0 => conflict(status::MODIFIED),
         Some(_) => Ok(()),
-        None if !hooks::of(call.resource).unconditional_update() => {
+        None if !hooks::of(&call.resource).unconditional_update() => {
             let error = api::validate::FieldError::invalid(
                 "metadata.resourceVersion",
                 0,
                 "must be specified for an update",
             );
-            Err(ApiError::invalid(call.resource, &call.name, &[error]))
+            Err(ApiError::invalid(&call.resource, &call.name, &[error]))
         }
         None => Ok(()),
     }
@@ -180,5 +180,5 @@ fn vanishes(call: &Call, new: &Value) -> bool {
     meta::deletion_timestamp(new).is_some()
         && meta::finalizers(new).next().is_none()
         && meta::deletion_grace_period_seconds(new).unwrap_or(0) == 0
-        && hooks::of(call.resource).may_vanish(new)
+        && hooks::of(&call.resource).may_vanish(new)
 }

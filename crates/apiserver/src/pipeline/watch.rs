@@ -24,11 +24,11 @@ const MIN_TIMEOUT_SECS: u64 = 1800;
 /// Serves the request.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
     let accepted = negotiate::accept_stream(&call.headers)?;
-    let form = Form::new(call.resource, accepted, &call.query)?;
-    let mut options = ListOptions::parse(&call.query, call.resource, true)?;
+    let form = Form::new(&call.resource, accepted, &call.query)?;
+    let mut options = ListOptions::parse(&call.query, &call.resource, true)?;
     let filter = filter(call, &mut options);
     let state = &call.state;
-    let kind = state.kind(call.resource);
+    let kind = state.kind(&call.resource);
     let wanted = options.resource_version.unwrap_or(0);
     if wanted > 0 {
         fresh(&state.cache, wanted).await?;
@@ -69,7 +69,7 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
             drain: state.drain.clone(),
         },
     );
-    let guard = state.metrics.watch_started(call.resource);
+    let guard = state.metrics.watch_started(&call.resource);
     let frames = watcher.into_stream().map(move |frame| {
         let _counted = &guard;
         frame

@@ -49,7 +49,7 @@ pub(crate) fn store_error(error: &StoreError) -> ApiError {
 }
 
 fn key(call: &Call, local: &str) -> String {
-    let mut key = storage::prefix(call.resource.storage_group, call.resource.plural);
+    let mut key = storage::prefix(&call.resource.storage_group, &call.resource.plural);
     key.push_str(local);
     key
 }
@@ -92,7 +92,7 @@ pub(crate) fn loose(
     stored: &Bytes,
     revision: Revision,
 ) -> Result<Arc<Object>, ApiError> {
-    let schema = selectable(call.resource.storage_group, call.resource.plural);
+    let schema = selectable(&call.resource.storage_group, &call.resource.plural);
     Object::from_stored(
         Arc::from(local),
         stored,
@@ -122,13 +122,13 @@ pub(crate) async fn put(
         return Ok(loose(call, local, &stored, shown)?);
     }
     let write = Write::put(key(call, local), expect, stored.clone());
-    let write = match hooks::of(call.resource).ttl() {
+    let write = match hooks::of(&call.resource).ttl() {
         Some(ttl) => write.with_ttl(ttl),
         None => write,
     };
     let revision = swap(call, write, old, Some(new)).await?;
     // Mostly it is the newest state still, and its bytes are shared.
-    let cached = call.state.kind(call.resource).get_key(local);
+    let cached = call.state.kind(&call.resource).get_key(local);
     match cached.filter(|object| object.revision == revision) {
         Some(object) => Ok(object),
         None => Ok(loose(call, local, &stored, revision)?),

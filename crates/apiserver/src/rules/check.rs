@@ -55,7 +55,9 @@ pub fn check(schema: &Value, path: &str, stored: &dyn Fn(&str) -> bool) -> Vec<F
     };
     checker.visit(schema, path, root);
     if checker.total > STATIC_TOTAL_COST_LIMIT {
-        checker.expensive.sort_by(|one, other| other.0.cmp(&one.0));
+        checker
+            .expensive
+            .sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         for (_, path) in checker.expensive.iter().take(MOST_BLAMED) {
             checker.errors.push(FieldError::forbidden(
                 path,

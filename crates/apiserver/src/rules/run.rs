@@ -283,7 +283,7 @@ impl Run {
         }
         match outcome.value {
             Err(EvalError::CostExceeded) => {
-                return Err("no further validation rules will be run due to call cost exceeds limit for messageExpression".into());
+                Err("no further validation rules will be run due to call cost exceeds limit for messageExpression".into())
             }
             Ok(Cel::String(text)) => {
                 let text = text.trim();

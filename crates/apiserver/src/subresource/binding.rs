@@ -17,7 +17,7 @@ use crate::pipeline::{Call, meta as system, stages, update};
 pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let pods = resource::find("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
     let bindings = resource::find("", "v1", "bindings").ok_or_else(ApiError::no_such_path)?;
-    let binding = stages::decode(call, body, "v1", "Binding", bindings.schema)?;
+    let binding = stages::decode(call, body, "v1", "Binding", &bindings.schema)?;
     let kind = BodyKind::of("", "v1", "Binding");
     let binding = chain::body(call, Operation::Create, kind, binding).await?;
     let name = if call.name.is_empty() {
@@ -65,7 +65,7 @@ fn check(pod: &Call, binding: &Value) -> Result<(), ApiError> {
 /// The pod, bound.
 fn bound(call: &Call, pod: &Value, binding: &Value) -> Result<Value, ApiError> {
     let conflict = |why: String| {
-        let mut error = ApiError::conflict(call.resource, &call.name, &why);
+        let mut error = ApiError::conflict(&call.resource, &call.name, &why);
         error.message = format!(
             "Operation cannot be fulfilled on pods/binding {:?}: {why}",
             call.name

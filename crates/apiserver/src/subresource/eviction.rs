@@ -24,7 +24,7 @@ const DISRUPTED_LIMIT: usize = 2000;
 /// Serves POST of `pods/eviction`.
 pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let ty = schema::type_of("policy", "v1", "Eviction").ok_or_else(ApiError::no_such_path)?;
-    let eviction = stages::decode(call, body, "policy/v1", "Eviction", ty)?;
+    let eviction = stages::decode(call, body, "policy/v1", "Eviction", &ty.into())?;
     let name = meta::name(&eviction);
     if !name.is_empty() && name != call.name {
         return Err(ApiError::bad_request(
@@ -36,7 +36,7 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let mut options =
         DeleteOptions::from_value(eviction.get("deleteOptions").unwrap_or(&Value::Null))?;
     options.dry_run |= call.query.dry_run()?;
-    let mut pod_call = Call::internal(&call.state, call.resource, &call.namespace, &call.name);
+    let mut pod_call = Call::internal(&call.state, &call.resource, &call.namespace, &call.name);
     pod_call.user = call.user.clone();
     pod_call.dry_run = options.dry_run;
     let object = update::current(&pod_call, None)?;
@@ -174,7 +174,7 @@ async fn mark(call: &Call, object: &Object) -> Result<(), ApiError> {
     if text(&object.value(), "/spec/nodeName").is_empty() {
         return Ok(());
     }
-    let mut status = Call::internal(&call.state, call.resource, &call.namespace, &call.name);
+    let mut status = Call::internal(&call.state, &call.resource, &call.namespace, &call.name);
     status.subresource = "status".to_owned();
     status.dry_run = call.dry_run;
     let uid = object.uid.clone();

@@ -21,7 +21,7 @@ use crate::proxy;
 /// Whether a subresource has a body of its own; the others are the object itself, in part.
 pub(crate) fn has_own_body(resource: &Resource, subresource: &str) -> bool {
     matches!(
-        (resource.plural, subresource),
+        (&*resource.plural, subresource),
         (_, "scale")
             | (
                 "pods",
@@ -35,7 +35,7 @@ pub(crate) fn has_own_body(resource: &Resource, subresource: &str) -> bool {
 /// Whether a resource has no objects that are kept: it is a question or an order.
 pub(crate) fn is_virtual(resource: &Resource) -> bool {
     matches!(
-        (resource.group, resource.plural),
+        (&*resource.group, &*resource.plural),
         ("", "bindings") | ("authentication.k8s.io" | "authorization.k8s.io", _)
     )
 }
@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     if let ("pods" | "nodes" | "services", "log" | "exec" | "attach" | "portforward" | "proxy") =
-        (call.resource.plural, call.subresource.as_str())
+        (&*call.resource.plural, call.subresource.as_str())
     {
         return proxy::serve(call, rest, request).await;
     }
@@ -66,7 +66,7 @@ pub(crate) async fn serve(
     let (task, verb) = (call.clone(), verb.to_owned());
     // A write is never torn by a client that goes away.
     let work = tokio::spawn(async move {
-        match (task.resource.plural, task.subresource.as_str()) {
+        match (&*task.resource.plural, task.subresource.as_str()) {
             (_, "scale") => scale::serve(&task, &verb, &body).await,
             ("pods", "binding") | ("bindings", "") => binding::serve(&task, &body).await,
             ("pods", "eviction") => eviction::serve(&task, &body).await,

@@ -12,13 +12,13 @@ use crate::pipeline::{Call, stages};
 
 /// Serves POST.
 pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
-    let res = call.resource;
-    let asked = stages::decode(call, body, res.api_version, res.kind, res.schema)?;
-    let kind = BodyKind::of(res.group, res.version, res.kind);
+    let res = &*call.resource;
+    let asked = stages::decode(call, body, &res.api_version, &res.kind, &res.schema)?;
+    let kind = BodyKind::of(&res.group, &res.version, &res.kind);
     let asked = chain::body(call, Operation::Create, kind, asked).await?;
     let state = &call.state;
     let authorizer = &state.authorizer;
-    let answer = match res.plural {
+    let answer = match &*res.plural {
         "tokenreviews" => review::token(&state.authenticator, asked)?,
         "selfsubjectreviews" => review::self_subject(&call.user, asked),
         "subjectaccessreviews" => review::subject_access(authorizer, asked)?,

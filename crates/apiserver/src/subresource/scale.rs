@@ -1,16 +1,16 @@
 //! `scale`: the replicas of a workload as `autoscaling/v1` Scale.
 
 use api::fields::{self, Target};
+use api::meta;
+use api::schema::{self, Schema};
 use api::selector::LabelSelector;
 use api::status::ApiError;
 use api::validate::FieldError;
-use api::{meta, schema};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::admission::attributes::BodyKind;
-use crate::hooks::spec_mut;
 use crate::http::Body;
 use crate::negotiate::media_type;
 use crate::pipeline::patch::{Patch, refusal};
@@ -26,11 +26,12 @@ pub(super) async fn serve(
     body: &Bytes,
 ) -> Result<Response<Body>, ApiError> {
     let ty = schema::type_of("autoscaling", "v1", "Scale").ok_or_else(ApiError::no_such_path)?;
+    let form = Schema::from(ty);
     let object = match verb {
         "get" => update::current(call, None)?,
         "update" => {
             managed::check_options(call, "UpdateOptions", false)?;
-            let scale = stages::decode(call, body, VERSION, "Scale", ty)?;
+            let scale = stages::decode(call, body, VERSION, "Scale", &form)?;
             if meta::name(&scale) != call.name {
                 return Err(ApiError::bad_request(format!(
                     "the name of the object ({}) does not match the name on the URL ({})",
@@ -38,7 +39,7 @@ pub(super) async fn serve(
                     call.name
                 )));
             }
-            let face: Option<&dyn Face> = Some(&Shown);
+            let face: Option<&dyn Face> = Some(&Shown(Paths::of(call)));
             update::change_as(call, face, |old| written(call, old, scale.clone())).await?
         }
         "patch" => {
@@ -48,10 +49,10 @@ pub(super) async fn serve(
             }
             managed::check_options(call, "PatchOptions", false)?;
             let patch = Patch::parse(&media, body)?;
-            update::change_as(call, Some(&Shown), |old| {
-                let mut scale = of(old);
+            update::change_as(call, Some(&Shown(Paths::of(call))), |old| {
+                let mut scale = of(call, old);
                 patch
-                    .apply(ty, &mut scale)
+                    .apply(&form, &mut scale)
                     .map_err(|error| refusal(&error))?;
                 schema::decode_type(ty, &mut scale)
                     .map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -61,23 +62,23 @@ pub(super) async fn serve(
         }
         _ => return Err(ApiError::method_not_allowed()),
     };
-    Ok(call.answer(StatusCode::OK, &of(&object.value())))
+    Ok(call.answer(StatusCode::OK, &of(call, &object.value())))
 }
 
 /// Serves server-side apply: who applies the replicas owns those of the workload.
 async fn apply_to(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let target = Target::scale().ok_or_else(ApiError::no_such_path)?;
     let config = apply::parse(call, body)?;
-    let object = update::change_as(call, Some(&Shown), |old| {
-        let scale = apply::merged(call, &target, Some(&managed_scale(old)), &config)?;
+    let object = update::change_as(call, Some(&Shown(Paths::of(call))), |old| {
+        let scale = apply::merged(call, &target, Some(&managed_scale(call, old)), &config)?;
         rescaled(call, old, &scale)
     })
     .await?;
-    Ok(call.answer(StatusCode::OK, &of(&object.value())))
+    Ok(call.answer(StatusCode::OK, &of(call, &object.value())))
 }
 
 /// What admission is shown of the workload.
-struct Shown;
+struct Shown(Paths);
 
 impl Face for Shown {
     fn kind(&self) -> Option<BodyKind> {
@@ -85,7 +86,7 @@ impl Face for Shown {
     }
 
     fn show(&self, object: &Value) -> Value {
-        of(object)
+        scale_of(&self.0, object)
     }
 
     fn put(&self, call: &Call, object: &mut Value, shown: &Value) -> Result<(), ApiError> {
@@ -95,8 +96,8 @@ impl Face for Shown {
 }
 
 /// The scale of a workload, with who owns it.
-fn managed_scale(workload: &Value) -> Value {
-    let mut scale = of(workload);
+fn managed_scale(call: &Call, workload: &Value) -> Value {
+    let mut scale = of(call, workload);
     managed::to_scale(workload, &mut scale);
     scale
 }
@@ -104,14 +105,63 @@ fn managed_scale(workload: &Value) -> Value {
 /// The workload after a write of its scale that is no apply.
 fn written(call: &Call, workload: &Value, mut scale: Value) -> Result<Value, ApiError> {
     let target = Target::scale().ok_or_else(ApiError::no_such_path)?;
-    let before = managed_scale(workload);
+    let before = managed_scale(call, workload);
     let (manager, now) = (managed::manager(call), system::now());
     fields::update(&target, Some(&before), &mut scale, &manager, &now);
     rescaled(call, workload, &scale)
 }
 
+/// Where a workload keeps what its scale shows, as JSON pointers.
+struct Paths {
+    spec: String,
+    status: String,
+    selector: Option<String>,
+    custom: bool,
+}
+
+impl Paths {
+    fn of(call: &Call) -> Self {
+        let pointer = |path: &str| path.replace('.', "/");
+        let custom = call.resource.schema.custom().and_then(|c| c.scale());
+        match custom {
+            Some((spec, status, selector)) => Self {
+                spec: pointer(spec),
+                status: pointer(status),
+                selector: selector.map(pointer),
+                custom: true,
+            },
+            None => Self {
+                spec: "/spec/replicas".to_owned(),
+                status: "/status/replicas".to_owned(),
+                selector: None,
+                custom: false,
+            },
+        }
+    }
+}
+
+/// Sets a number at a pointer; objects on the way are made.
+fn set_at(object: &mut Value, pointer: &str, number: i64) {
+    let mut at = object;
+    let mut names = pointer.split('/').skip(1).peekable();
+    while let Some(name) = names.next() {
+        let Some(map) = at.as_object_mut() else {
+            return;
+        };
+        if names.peek().is_none() {
+            map.insert(name.to_owned(), number.into());
+            return;
+        }
+        at = map.entry(name).or_insert_with(|| Value::Object(Map::new()));
+    }
+}
+
 /// The scale of a workload.
-fn of(workload: &Value) -> Value {
+fn of(call: &Call, workload: &Value) -> Value {
+    scale_of(&Paths::of(call), workload)
+}
+
+fn scale_of(paths: &Paths, workload: &Value) -> Value {
     let number = |pointer: &str| {
         workload
             .pointer(pointer)
@@ -130,13 +180,19 @@ fn of(workload: &Value) -> Value {
             metadata.insert(field.to_owned(), value.clone());
         }
     }
-    let mut status = json!({"replicas": number("/status/replicas")});
-    if let Some(selector) = workload.pointer("/spec/selector") {
+    let mut status = json!({"replicas": number(&paths.status)});
+    if paths.custom {
+        let text = paths.selector.as_deref();
+        let text = text.and_then(|path| workload.pointer(path)?.as_str());
+        if let Some(text) = text {
+            status["selector"] = text.into();
+        }
+    } else if let Some(selector) = workload.pointer("/spec/selector") {
         status["selector"] = selector_text(selector).into();
     }
     let mut spec = Map::new();
-    if number("/spec/replicas") != 0 {
-        spec.insert("replicas".to_owned(), number("/spec/replicas").into());
+    if number(&paths.spec) != 0 {
+        spec.insert("replicas".to_owned(), number(&paths.spec).into());
     }
     json!({
         "kind": "Scale", "apiVersion": VERSION, "metadata": metadata, "spec": spec, "status": status,
@@ -177,9 +233,7 @@ fn rescaled(call: &Call, workload: &Value, scale: &Value) -> Result<Value, ApiEr
         ));
     }
     let mut new = workload.clone();
-    if let Some(spec) = spec_mut(&mut new) {
-        spec.insert("replicas".to_owned(), replicas.into());
-    }
+    set_at(&mut new, &Paths::of(call).spec, replicas);
     managed::from_scale(call, scale, &mut new);
     meta::remove(&mut new, "resourceVersion");
     if let Some(revision) = system::claimed_revision(scale)? {

@@ -17,7 +17,13 @@ use crate::pipeline::{Call, stages};
 pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
     let group = "authentication.k8s.io";
     let ty = schema::type_of(group, "v1", "TokenRequest").ok_or_else(ApiError::no_such_path)?;
-    let request = stages::decode(call, body, "authentication.k8s.io/v1", "TokenRequest", ty)?;
+    let request = stages::decode(
+        call,
+        body,
+        "authentication.k8s.io/v1",
+        "TokenRequest",
+        &ty.into(),
+    )?;
     let accounts =
         resource::find("", "v1", "serviceaccounts").ok_or_else(ApiError::no_such_path)?;
     if call

@@ -2,6 +2,7 @@
 
 mod kinds;
 mod pod_security;
+mod policies;
 mod quota;
 mod webhooks;
 

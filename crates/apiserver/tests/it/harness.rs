@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use apiserver::admission::Admission;
-use apiserver::{ApiServer, Body, Config, NodeDialer, Stream, User, full_body};
+use apiserver::{ApiServer, Body, Config, FrontProxy, NodeDialer, Stream, User, full_body};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response};
@@ -54,6 +54,25 @@ pub fn master() -> User {
     }
 }
 
+/// The certificate by which aggregated servers believe the server.
+fn front_proxy(dir: &std::path::Path) -> FrontProxy {
+    let authority = pki::Authority::load_or_create(&dir.join("front-proxy")).unwrap();
+    let pair = authority
+        .issue(&pki::Leaf {
+            common_name: "front-proxy-client".to_owned(),
+            organizations: Vec::new(),
+            sans: Vec::new(),
+            usage: pki::Usage::Client,
+            lifetime: std::time::Duration::from_secs(600),
+        })
+        .unwrap();
+    FrontProxy {
+        ca_pem: authority.certificate_pem().to_owned(),
+        name: "front-proxy-client".to_owned(),
+        identity: tokio::sync::watch::channel(pair).1,
+    }
+}
+
 impl Cluster {
     pub async fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap()).await
@@ -96,6 +115,7 @@ impl Cluster {
             advertise: advertise.parse().unwrap(),
             dialer: Arc::new(Pipe(sender)),
             anonymous: false,
+            front_proxy: Some(front_proxy(dir.path())),
             admission,
             drain: drain.clone(),
         })

@@ -112,7 +112,12 @@ async fn accept(
             let service = service_fn(move |request: Request<Incoming>| {
                 let (handler, asked, peer) = (handler.clone(), asked.clone(), peer.clone());
                 async move {
-                    let (parts, body) = request.into_parts();
+                    let (mut parts, body) = request.into_parts();
+                    // HTTP/2 says it in another place.
+                    if let Some(authority) = parts.uri.authority() {
+                        let host = authority.as_str().parse().unwrap();
+                        parts.headers.entry("host").or_insert(host);
+                    }
                     let one = Asked {
                         method: parts.method,
                         path: parts.uri.path().to_owned(),

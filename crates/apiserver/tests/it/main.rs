@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod admission;
+mod aggregation;
 mod apply;
 mod content;
+mod custom;
 mod discovery;
 mod harness;
 mod hostile;

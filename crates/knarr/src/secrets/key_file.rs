@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::SealKey;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// The file's name in the data directory.
 pub(crate) const FILE: &str = "secrets.key";
@@ -62,6 +63,12 @@ struct KeyForm {
     secret: String,
 }
 
+impl Drop for KeyForm {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
 /// A key's id as people see it.
 pub(crate) fn shown(id: u32) -> String {
     format!("{id:08x}")
@@ -107,6 +114,7 @@ impl KeyFile {
         }
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
+        let text = Zeroizing::new(text);
         let (keys, plain_may_remain) = parse(&text).map_err(|fault| {
             anyhow::anyhow!(
                 "{} is not a whole key file: {fault}; put back a copy of it from a backup",
@@ -132,7 +140,7 @@ impl KeyFile {
             plain_may_remain: self.plain_may_remain,
             keys: keys.collect(),
         };
-        let mut text = serde_json::to_string_pretty(&form)?;
+        let mut text = Zeroizing::new(serde_json::to_string_pretty(&form)?);
         text.push('\n');
         pki::write_private(&self.path, text.as_bytes())
             .with_context(|| format!("the key file {}", self.path.display()))
@@ -176,8 +184,10 @@ fn parse(text: &str) -> Result<(Vec<Key>, bool), String> {
     let mut keys: Vec<Key> = Vec::new();
     for (at, entry) in form.keys.iter().enumerate() {
         let number = at + 1;
-        let secret = BASE64_STANDARD.decode(&entry.secret).ok();
-        let secret: Option<[u8; 32]> = secret.and_then(|bytes| bytes.try_into().ok());
+        let secret = BASE64_STANDARD.decode(&entry.secret).map(Zeroizing::new);
+        let secret = secret
+            .ok()
+            .and_then(|bytes| bytes.as_slice().try_into().ok());
         let Some(secret) = secret else {
             return Err(format!("key {number} has no secret of 32 bytes"));
         };

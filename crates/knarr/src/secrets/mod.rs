@@ -4,7 +4,7 @@
 mod key_file;
 mod keys;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -101,21 +101,25 @@ impl Command {
             bail!("there is no cluster in {}", instance.data_dir.display());
         }
         let storage = Storage::open(&instance, etcd.as_ref()).await?;
-        let outcome = work.run(&storage, &say).await;
+        let outcome = work.run(&storage, false, &say).await;
         storage.store.close().await;
         outcome.map(|()| ExitCode::SUCCESS)
     }
 }
 
 impl Work {
-    /// Does the work on an open store.
+    /// Does the work on an open store; `serving` says whether this process is a server of the cluster.
     ///
     /// # Errors
-    /// As of [`Keys`].
-    pub(crate) async fn run(self, storage: &Storage, say: Say<'_>) -> Result<()> {
+    /// As of [`Keys`]; or other servers would be left without the new key.
+    pub(crate) async fn run(self, storage: &Storage, serving: bool, say: Say<'_>) -> Result<()> {
         let Storage { store, keys, .. } = storage;
         match self {
             Work::Rotate => {
+                if store.is_shared() {
+                    let servers = apiserver::announced_servers(store).await?;
+                    alone(servers.len(), serving, keys.path())?;
+                }
                 let (id, count) = keys.rotate(store).await?;
                 say(Said::Line(format!(
                     "new key {}; {count} Secrets encrypted with it\ncopy {} to your backups again",
@@ -151,6 +155,23 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// Refuses a new key while other servers run: its file is not theirs, and they could not read what it seals.
+fn alone(servers: usize, serving: bool, key_file: &Path) -> Result<()> {
+    let others = servers.saturating_sub(usize::from(serving));
+    if others == 0 {
+        return Ok(());
+    }
+    let (servers, them) = match others {
+        1 => ("1 other server uses".to_owned(), "it"),
+        _ => (format!("{others} other servers use"), "them"),
+    };
+    bail!(
+        "{servers} this etcd and could not read what a new key encrypts: stop {them}, rotate, copy {} to \
+         {them}, and start {them} again. One that has just crashed counts for 15 seconds",
+        key_file.display()
+    )
 }
 
 fn table(status: &Status, now: Timestamp) -> String {
@@ -190,7 +211,29 @@ pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{Status, table};
+    use std::path::Path;
+
+    use super::{Status, alone, table};
+
+    #[test]
+    fn a_key_is_rotated_by_one_server_alone() {
+        let said = |servers, serving| {
+            let outcome = alone(servers, serving, Path::new("/d/secrets.key"));
+            outcome.map_err(|error| error.to_string())
+        };
+        // Where nobody shares the store nobody is announced.
+        for (servers, serving) in [(0, false), (0, true), (1, true)] {
+            assert_eq!(said(servers, serving), Ok(()));
+        }
+        let one = said(1, false).unwrap_err();
+        assert!(one.starts_with("1 other server uses") && one.contains("/d/secrets.key"));
+        assert!(said(2, true).unwrap_err().starts_with("1 other server"));
+        assert!(
+            said(3, true)
+                .unwrap_err()
+                .starts_with("2 other servers use")
+        );
+    }
 
     #[test]
     fn the_table_of_keys() {

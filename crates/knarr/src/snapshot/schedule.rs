@@ -59,7 +59,7 @@ pub(crate) async fn run(
             }
         }
         if !leads() {
-            not_before = SystemTime::now() + RETRY;
+            not_before = SystemTime::now() + RETRY.min(schedule.every);
             continue;
         }
         let made = tokio::select! {

@@ -102,6 +102,13 @@ fn one_goes_on_where_the_other_has_crashed() {
             ensure!(nodes.list(&ListParams::default()).await?.items.len() == 2);
             addresses(cluster, 2).await?;
         }
+        // Neither could read what the other seals with a key of its own.
+        let refused = second.knarr()?.args(["secrets", "rotate"]).output()?;
+        ensure!(
+            !refused.success && refused.stderr.contains("1 other server uses this etcd"),
+            "{}",
+            refused.stderr
+        );
         for lease in ["kube-scheduler", "kube-controller-manager"] {
             let who = holder(&second, lease).await?;
             ensure!(who.starts_with("node-1_"), "{lease} is held by {who}");

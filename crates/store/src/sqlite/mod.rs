@@ -1,9 +1,11 @@
 //! The engine in one SQLite file: WAL, one writing thread with group commit, readers beside it.
 
+mod live;
 mod note;
 mod past;
 mod reader;
 mod restore;
+mod row;
 mod schema;
 mod writer;
 
@@ -16,6 +18,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::live::Live;
 use self::reader::Readers;
 pub(crate) use self::restore::restore;
 use self::writer::{Request, Writer};
@@ -55,7 +58,8 @@ fn open_blocking(path: &Path, options: Options) -> Result<(Arc<Hub>, Sqlite, Due
     let opened = schema::open(path)?;
     let counters = Arc::new(Counters::default());
     let hub = Arc::new(Hub::new(opened.position, options.seal, counters));
-    let readers = Readers::new(path, options.readers);
+    let live = Arc::new(Live::new(opened.position.current, options.live_limit_bytes));
+    let readers = Readers::new(path, options.readers, live.clone());
     let (requests, receiver) = mpsc::channel(REQUESTS);
     let (writer, due) = Writer::start(
         path,
@@ -63,6 +67,7 @@ fn open_blocking(path: &Path, options: Options) -> Result<(Arc<Hub>, Sqlite, Due
         receiver,
         hub.clone(),
         readers.clone(),
+        live,
         options.retention,
     )?;
     let sqlite = Sqlite {
@@ -112,7 +117,14 @@ impl Sqlite {
 
 impl Backend for Sqlite {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>, StoreError>> {
-        self.readers.get(key).boxed()
+        async move {
+            match self.readers.get(key).await? {
+                Ok(entry) => Ok(Some(entry)),
+                // That it is gone may be seen here before it is anywhere else.
+                Err(seen) => self.hub.published(seen).await.map(|()| None),
+            }
+        }
+        .boxed()
     }
 
     fn list<'a>(&'a self, options: ListOptions<'a>) -> BoxFuture<'a, Result<Page, StoreError>> {

@@ -1,5 +1,6 @@
 //! Reading: a few read-only connections, each used by one blocking thread at a time. A list is one
-//! read transaction, so it shows one revision whatever the writer does meanwhile.
+//! read transaction, so it shows one revision whatever the writer does meanwhile. Which keys there are,
+//! and of which revision, always comes out of that transaction; the entries themselves may be in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -9,8 +10,10 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::Semaphore;
 
+use super::live::Live;
 use super::past::Changes;
-use super::schema::{self, LogRow, classify, position, revision};
+use super::row::LogRow;
+use super::schema::{self, classify, position, revision};
 use crate::hub::lock;
 use crate::{Entry, Event, EventKind, ListOptions, Page, Revision, StoreError};
 
@@ -18,6 +21,9 @@ use crate::{Entry, Event, EventKind, ListOptions, Page, Revision, StoreError};
 const HISTORY_STEP: u64 = 4096;
 /// or until it has found this many bytes.
 const HISTORY_BYTES: usize = 1 << 20;
+/// How many entries a list reads from the disk when one is not in memory; four times as many when the
+/// next one is not either, and so on.
+const READ_ENTRIES: usize = 32;
 
 /// The pool of reading connections. They are opened when first needed.
 #[derive(Debug)]
@@ -25,14 +31,16 @@ pub(crate) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
+    live: Arc<Live>,
 }
 
 impl Readers {
-    pub(crate) fn new(path: &Path, count: usize) -> Arc<Readers> {
+    pub(crate) fn new(path: &Path, count: usize, live: Arc<Live>) -> Arc<Readers> {
         Arc::new(Readers {
             path: path.to_owned(),
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(count.max(1))),
+            live,
         })
     }
 
@@ -47,10 +55,27 @@ impl Readers {
         lock(&self.idle).clear();
     }
 
-    pub(crate) async fn get(self: &Arc<Self>, key: &str) -> Result<Option<Entry>, StoreError> {
+    /// The live entry of a key; without one the revision as of which there is none.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        key: &str,
+    ) -> Result<Result<Entry, Revision>, StoreError> {
+        if self.permits.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        if let Some(entry) = self.live.get(key) {
+            return Ok(Ok(entry));
+        }
         let key = key.to_owned();
-        self.run("get", move |connection| Ok(Ok(get(connection, &key)?)))
-            .await
+        self.run("get", move |connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let entry = get(&transaction, &key)?;
+            Ok(Ok(match entry {
+                Some(entry) => Ok(entry),
+                None => Err(position(&transaction)?.current),
+            }))
+        })
+        .await
     }
 
     pub(crate) async fn list(
@@ -60,9 +85,10 @@ impl Readers {
     ) -> Result<Page, StoreError> {
         let range = KeyRange::new(options.prefix, options.after);
         let (limit, at) = (options.limit, options.at);
+        let live = self.live.clone();
         self.run("list", move |connection| {
             let transaction = connection.unchecked_transaction()?;
-            list(&transaction, &range, limit, at, counted)
+            list(&transaction, &live, &range, limit, at, counted)
         })
         .await
     }
@@ -164,6 +190,7 @@ pub(crate) fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option
 
 fn list(
     connection: &Connection,
+    live: &Live,
     range: &KeyRange,
     limit: usize,
     at: Option<Revision>,
@@ -194,7 +221,7 @@ fn list(
     };
     let mut entries = match &changes {
         Some(changes) => changes.list(connection, range, most)?,
-        None => present(connection, range, most)?,
+        None => present(connection, live, at, range, most)?,
     };
     let more = limit != 0 && entries.len() > limit;
     let mut remaining = 0;
@@ -217,15 +244,75 @@ fn list(
     }))
 }
 
-/// The live entries of a range, at most so many.
-fn present(connection: &Connection, range: &KeyRange, most: usize) -> rusqlite::Result<Vec<Entry>> {
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let mut statement = connection.prepare_cached(select_entry!(
-        "kv.key = log.key FROM kv LEFT JOIN log ON log.revision = kv.revision
-         WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3"
-    ))?;
-    let rows = statement.query_map(params![range.low, range.high, limit], entry)?;
-    rows.collect()
+/// The live entries of a range, at most so many; `at` is the revision of this read transaction.
+fn present(
+    connection: &Connection,
+    live: &Live,
+    at: Revision,
+    range: &KeyRange,
+    most: usize,
+) -> rusqlite::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut low = range.low.clone();
+    let mut step = READ_ENTRIES;
+    loop {
+        let before = entries.len();
+        let from = (low.as_slice(), range.high.as_slice());
+        let Some(missing) = remembered(connection, live, from, most, &mut entries)? else {
+            return Ok(entries);
+        };
+        step = if entries.len() > before {
+            READ_ENTRIES
+        } else {
+            step.saturating_mul(4)
+        };
+        let wanted = step.min(most - entries.len());
+        let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
+        let mut statement = connection.prepare_cached(select_entry!(
+            "kv.key = log.key FROM kv LEFT JOIN log ON log.revision = kv.revision
+             WHERE kv.key >= ?1 AND kv.key < ?2 ORDER BY kv.key LIMIT ?3"
+        ))?;
+        let before = entries.len();
+        for entry in statement.query_map(params![missing, range.high, limit], entry)? {
+            let entry = entry?;
+            live.offer(&entry, at);
+            entries.push(entry);
+        }
+        let is_end = entries.len() - before < wanted || entries.len() >= most;
+        match entries.last() {
+            Some(last) if !is_end => {
+                low = last.key.as_bytes().to_vec();
+                low.push(0);
+            }
+            _ => return Ok(entries),
+        }
+    }
+}
+
+/// Adds the entries of a range that are in memory, up to `most` in all. Returns the first key whose
+/// entry is not; `None` when there is none or `most` is reached.
+fn remembered(
+    connection: &Connection,
+    live: &Live,
+    (low, high): (&[u8], &[u8]),
+    most: usize,
+    entries: &mut Vec<Entry>,
+) -> rusqlite::Result<Option<Vec<u8>>> {
+    let mut statement = connection
+        .prepare_cached("SELECT key, revision FROM kv WHERE key >= ?1 AND key < ?2 ORDER BY key")?;
+    let mut rows = statement.query(params![low, high])?;
+    while entries.len() < most
+        && let Some(row) = rows.next()?
+    {
+        let key = row.get_ref(0)?.as_blob()?;
+        let modified = revision(row, 1)?;
+        let known = std::str::from_utf8(key).ok();
+        match known.and_then(|key| live.get_at(key, modified)) {
+            Some(entry) => entries.push(entry),
+            None => return Ok(Some(key.to_vec())),
+        }
+    }
+    Ok(None)
 }
 
 /// How many live keys of a range are after a key.

@@ -12,7 +12,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, params};
 
 use super::note;
-use super::schema::{self, LogRow, classify, io_error, with_suffix};
+use super::row::LogRow;
+use super::schema::{self, classify, io_error, with_suffix};
 use crate::snapshot::{Progress, Reader, RestoreOptions, Restored, Returning, SnapshotError};
 use crate::{Entry, Revision, StoreError};
 
@@ -106,20 +107,7 @@ fn insert(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
         value: Some(entry.value.as_ref()),
         expires: entry.expires.map(schema::millis),
     };
-    connection
-        .prepare_cached(
-            "INSERT INTO log (revision, key, created, previous, value, expires, sum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            row.revision,
-            row.key,
-            row.created,
-            row.previous,
-            row.value,
-            row.expires,
-            row.sum()
-        ])?;
+    row.insert(connection)?;
     connection
         .prepare_cached("INSERT INTO kv (key, revision) VALUES (?1, ?2)")?
         .execute(params![entry.key.as_bytes(), revision])?;

@@ -27,6 +27,8 @@ use crate::{Revision, StoreError};
 const APPLICATION_ID: i32 = 0x4b4e_5252;
 /// The format of the tables below.
 const FORMAT: i32 = 2;
+/// The size of a page in a new database: objects have a few KiB, of which a page is to hold some.
+const PAGE_BYTES: u32 = 8192;
 /// What is beside a database that is making way for a restored one.
 pub(super) const MARKER: &str = "-replacing";
 /// How a connection that writes is opened.
@@ -159,52 +161,6 @@ pub(crate) fn position(connection: &Connection) -> rusqlite::Result<Position> {
     })
 }
 
-/// A row of `log`.
-pub(super) struct LogRow<'a> {
-    pub(super) revision: i64,
-    pub(super) key: &'a [u8],
-    pub(super) created: i64,
-    pub(super) previous: i64,
-    pub(super) value: Option<&'a [u8]>,
-    pub(super) expires: Option<i64>,
-}
-
-impl LogRow<'_> {
-    /// What belongs into `log.sum`.
-    pub(super) fn sum(&self) -> i64 {
-        // In one piece, which is quicker than one by one.
-        let numbers = [
-            self.revision,
-            self.created,
-            self.previous,
-            self.expires.unwrap_or(0),
-            self.key.len().cast_signed() as i64,
-            i64::from(self.value.is_some()),
-        ];
-        let mut head = [0; 48];
-        for (place, number) in head.chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&number.to_le_bytes());
-        }
-        let mut sum = crc32fast::Hasher::new();
-        sum.update(&head);
-        sum.update(self.key);
-        sum.update(self.value.unwrap_or_default());
-        sum.finalize().into()
-    }
-
-    /// Fails when the row is not what was written.
-    pub(super) fn check(&self, sum: Option<i64>) -> rusqlite::Result<()> {
-        if sum.is_none_or(|sum| sum == self.sum()) {
-            return Ok(());
-        }
-        Err(damaged(format!(
-            "the checksum of revision {} does not fit, of the key {:?}",
-            self.revision,
-            String::from_utf8_lossy(self.key)
-        )))
-    }
-}
-
 /// What SQLite would say, had it noticed.
 pub(super) fn damaged(detail: String) -> rusqlite::Error {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
@@ -258,7 +214,7 @@ pub(super) fn make_tables(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Makes a connection fast that fills a new database which nobody uses until it is synced.
 pub(super) fn configure_builder(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    choose_layout(connection)?;
     connection.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
     connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -16384;")
 }
@@ -404,9 +360,15 @@ fn format_of(connection: &Connection) -> rusqlite::Result<i32> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// What counts only before the first table, and before the switch to WAL: a database that is there keeps
+/// what it has.
+fn choose_layout(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")
+}
+
 fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
-    // auto_vacuum counts only before the first table, and before the switch to WAL.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    choose_layout(connection)?;
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.execute_batch(
         "PRAGMA synchronous = FULL;

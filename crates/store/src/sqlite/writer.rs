@@ -6,6 +6,7 @@
 mod checkpoint;
 mod compact;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::checkpoint::Checkpoints;
 use self::compact::Compaction;
+use super::live::Live;
 use super::note;
 use super::reader::{self, Readers};
-use super::schema::{self, LogRow, Opened, classify};
+use super::row::LogRow;
+use super::schema::{self, Opened, classify};
 use crate::hub::Hub;
 use crate::{Entry, Event, EventKind, Expect, Op, Retention, Revision, StoreError, Write};
 
@@ -69,6 +72,7 @@ pub(crate) struct Writer {
     due: watch::Sender<Option<SystemTime>>,
     hub: Arc<Hub>,
     readers: Arc<Readers>,
+    live: Arc<Live>,
     lock: File,
 }
 
@@ -90,6 +94,7 @@ impl Writer {
         requests: mpsc::Receiver<Request>,
         hub: Arc<Hub>,
         readers: Arc<Readers>,
+        live: Arc<Live>,
         retention: Option<Retention>,
     ) -> Result<(JoinHandle<()>, watch::Receiver<Option<SystemTime>>), StoreError> {
         let Opened {
@@ -111,6 +116,7 @@ impl Writer {
             due,
             hub,
             readers,
+            live,
             lock,
         };
         let thread = thread::Builder::new()
@@ -239,20 +245,29 @@ impl Writer {
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut applied = Applied {
             transaction: &transaction,
+            live: &self.live,
             newest: self.current,
             now: SystemTime::now(),
             due: None,
+            changed: HashMap::new(),
             events: Vec::new(),
         };
         let outcomes = batch
             .map(|writes| applied.transact(writes))
             .collect::<Result<Vec<_>, _>>()?;
-        let Applied { due, events, .. } = applied;
+        let Applied {
+            newest,
+            due,
+            changed,
+            events,
+            ..
+        } = applied;
         if events.is_empty() {
             transaction.rollback()?;
             return Ok((outcomes, events));
         }
         transaction.commit()?;
+        self.live.apply(newest, changed.into_iter());
         if let Some(last) = events.last()
             && let Err(error) = note::committed(&self.lock, last.revision)
         {
@@ -330,9 +345,12 @@ fn next_due(connection: &Connection) -> rusqlite::Result<Option<SystemTime>> {
 /// What has been done so far in a commit.
 struct Applied<'a> {
     transaction: &'a Transaction<'a>,
+    live: &'a Live,
     newest: Revision,
     now: SystemTime,
     due: Option<SystemTime>,
+    /// What became of the keys that were written so far.
+    changed: HashMap<Arc<str>, Option<Entry>>,
     events: Vec<Event>,
 }
 
@@ -341,7 +359,7 @@ impl Applied<'_> {
     fn transact(&mut self, writes: &[Write]) -> rusqlite::Result<Outcome> {
         let mut found = Vec::with_capacity(writes.len());
         for write in writes {
-            let current = reader::get(self.transaction, &write.key)?;
+            let current = self.current(&write.key)?;
             let expected = match (write.expect, &current) {
                 (Expect::Absent, None) => true,
                 (Expect::At(revision), Some(entry)) => entry.modified == revision,
@@ -359,6 +377,17 @@ impl Applied<'_> {
             .map(|(write, current)| self.apply(write, current))
             .collect::<rusqlite::Result<_>>()?;
         Ok(Ok(revisions))
+    }
+
+    /// What a key is at this point of the commit.
+    fn current(&self, key: &str) -> rusqlite::Result<Option<Entry>> {
+        if let Some(changed) = self.changed.get(key) {
+            return Ok(changed.clone());
+        }
+        match self.live.get(key) {
+            Some(entry) => Ok(Some(entry)),
+            None => reader::get(self.transaction, key),
+        }
     }
 
     /// One write whose precondition holds.
@@ -391,31 +420,22 @@ impl Applied<'_> {
             value: stored,
             expires: expires.map(schema::millis),
         };
-        self.transaction
-            .prepare_cached(
-                "INSERT INTO log (revision, key, created, previous, value, expires, sum)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                row.revision,
-                row.key,
-                row.created,
-                row.previous,
-                row.value,
-                row.expires,
-                row.sum()
-            ])?;
-        if kind == EventKind::Deleted {
-            self.transaction
-                .prepare_cached("DELETE FROM kv WHERE key = ?1")?
-                .execute([key])?;
-        } else {
-            self.transaction
-                .prepare_cached(
-                    "INSERT INTO kv (key, revision) VALUES (?1, ?2)
-                     ON CONFLICT (key) DO UPDATE SET revision = excluded.revision",
-                )?
-                .execute(params![key, revision_column])?;
+        row.insert(self.transaction)?;
+        let expires_column = row.expires;
+        let statement = match kind {
+            EventKind::Created => "INSERT INTO kv (revision, key) VALUES (?1, ?2)",
+            EventKind::Updated => "UPDATE kv SET revision = ?1 WHERE key = ?2",
+            EventKind::Deleted => "DELETE FROM kv WHERE ?1 > 0 AND key = ?2",
+        };
+        let rows = self
+            .transaction
+            .prepare_cached(statement)?
+            .execute(params![revision_column, key])?;
+        if rows != 1 {
+            return Err(schema::damaged(format!(
+                "{} is not among the live keys",
+                write.key
+            )));
         }
         self.due = match (self.due, expires) {
             (Some(due), Some(expires)) => Some(due.min(expires)),
@@ -426,6 +446,14 @@ impl Applied<'_> {
             Some(entry) => entry.key.clone(),
             None => write.key.as_str().into(),
         };
+        let entry = (kind != EventKind::Deleted).then(|| Entry {
+            key: key.clone(),
+            value: value.clone(),
+            created,
+            modified: revision,
+            expires: expires_column.map(schema::time),
+        });
+        self.changed.insert(key.clone(), entry);
         self.events.push(Event {
             kind,
             key,

@@ -2,6 +2,9 @@
 //! and the file shrinks, and while the store is being opened. After each kill everything that the dead
 //! process told anybody is held against what the store says now.
 //!
+//! After some rounds it goes on with a new database, so that what each round checks stays bounded: a killed
+//! process leaves keys behind that nobody removes.
+//!
 //! The seed is printed; `STORE_SEED` sets it and `STORE_CRASH_ROUNDS` the number of rounds.
 
 mod child;
@@ -25,6 +28,8 @@ const PATH_VARIABLE: &str = "STORE_CRASH_PATH";
 const CHILD_VARIABLE: &str = "STORE_CRASH_CHILD";
 const ROUNDS: u64 = 32;
 const ROUNDS_LONG: u64 = 3000;
+/// How many rounds a database is used for.
+const ROUNDS_PER_DATABASE: u64 = 50;
 /// Every so many rounds the keys with a time to live are waited for, and the file is looked through.
 const FULL_CHECK: u64 = 8;
 
@@ -67,10 +72,15 @@ fn survive(rounds: u64) {
     let seed = number("STORE_SEED").unwrap_or_else(rand::random);
     println!("STORE_SEED={seed} STORE_CRASH_ROUNDS={rounds}");
     let mut random = StdRng::seed_from_u64(seed);
-    let place = Place::new();
+    let mut place = Place::new();
     let mut known = Known::default();
     let started = Instant::now();
     for round in 0..rounds {
+        if round > 0 && round % ROUNDS_PER_DATABASE == 0 {
+            place = Place::new();
+            known = known.of_a_new_database();
+            println!("{known} in {:.1} s", started.elapsed().as_secs_f64());
+        }
         let plan = child::Plan {
             round,
             seed: random.random(),

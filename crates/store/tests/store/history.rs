@@ -195,7 +195,13 @@ async fn check_events(store: &Store, model: &Model, prefix: &str, after: u64) {
 }
 
 async fn run(place: Place, steps: Vec<Step>) {
-    let mut store = place.open().await;
+    // With all of it in memory, some of it and none.
+    let mut limits = [32 << 20, 600, 0].into_iter().cycle();
+    let mut options = || store::Options {
+        live_limit_bytes: limits.next().unwrap(),
+        ..crate::support::manual()
+    };
+    let mut store = place.open_with(options()).await;
     let mut model = Model {
         events: Vec::new(),
         start: store.current().0,
@@ -249,7 +255,7 @@ async fn run(place: Place, steps: Vec<Step>) {
             }
             Step::Reopen => {
                 store.close().await;
-                store = place.open().await;
+                store = place.open_with(options()).await;
                 check_current(&place, &store, &model);
                 assert_eq!(store.compacted().0, model.compacted);
             }

@@ -31,6 +31,7 @@ mod crash;
 mod damage;
 mod etcd;
 mod etcd_server;
+mod former;
 mod history;
 mod life;
 mod linearizable;

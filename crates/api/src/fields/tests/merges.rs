@@ -9,7 +9,7 @@ use super::*;
 
 #[track_caller]
 fn merged(plural: &str, old: &str, new: &str, expected: &str) {
-    let form = Form::of_type(find(plural).schema);
+    let form = Form::of(&find(plural).schema);
     let out = merge(form, &yaml(old), &yaml(new)).unwrap();
     assert_eq!(out, yaml(expected), "{out}");
 }
@@ -44,7 +44,7 @@ fn lists_keep_the_applied_order() {
         let items: Vec<Value> = names.chars().map(|c| json!(format!("x/{c}"))).collect();
         json!({"metadata": {"finalizers": items}})
     };
-    let form = Form::of_type(find("configmaps").schema);
+    let form = Form::of(&find("configmaps").schema);
     let cases = [
         // there, applied, outcome: as upstream orders them.
         ("abc", "bc", "abc"),
@@ -92,7 +92,7 @@ fn items_merge_by_key() {
 }
 
 fn compared(plural: &str, old: &str, new: &str, expected: &Expect) {
-    let form = Form::of_type(find(plural).schema);
+    let form = Form::of(&find(plural).schema);
     let found = Comparison::of(form, &yaml(old), &yaml(new)).unwrap();
     let part = |name: &str, set: &Set| {
         set.to_string()

@@ -80,7 +80,7 @@ fn applied(live: Option<&Value>, config: &Value, manager: &str) -> Value {
 }
 
 fn fields(value: &Value) -> Set {
-    Form::of_type(find("pods").schema).fields(value).unwrap()
+    Form::of(&find("pods").schema).fields(value).unwrap()
 }
 
 proptest! {

@@ -72,7 +72,7 @@ fn operations() {
 }
 
 fn fields(plural: &str, text: &str, expected: &Expect) {
-    let form = Form::of_type(find(plural).schema);
+    let form = Form::of(&find(plural).schema);
     expected.assert_eq(&form.fields(&yaml(text)).unwrap().to_string());
 }
 

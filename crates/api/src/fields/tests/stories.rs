@@ -23,8 +23,8 @@ impl Story {
 
     fn full(&self, text: &str) -> Value {
         let mut config = yaml(text);
-        config["apiVersion"] = self.resource.api_version.into();
-        config["kind"] = self.resource.kind.into();
+        config["apiVersion"] = (&self.resource.api_version).into();
+        config["kind"] = (&self.resource.kind).into();
         config["metadata"]["name"] = "x".into();
         config
     }

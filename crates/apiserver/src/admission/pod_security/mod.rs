@@ -50,7 +50,7 @@ impl PodSecurity {
 
 /// Admits a write.
 pub(crate) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    match (call.resource.group, call.resource.plural) {
+    match (&*call.resource.group, &*call.resource.plural) {
         ("", "namespaces") => namespace::admit(call, new, old),
         ("", "pods") => pod(call, new, old),
         _ => {
@@ -64,7 +64,7 @@ pub(crate) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
 
 /// Where the pod template of a kind that makes pods is.
 fn template(call: &Call) -> Option<&'static str> {
-    match (call.resource.group, call.resource.plural) {
+    match (&*call.resource.group, &*call.resource.plural) {
         ("", "podtemplates") => Some("/template"),
         ("", "replicationcontrollers")
         | ("apps", "replicasets" | "deployments" | "daemonsets" | "statefulsets")
@@ -142,7 +142,7 @@ fn report(call: &Call, policy: &Policy, pod: &Pod<'_>, name: &str) {
     if let Some(found) = checks::evaluate(policy.audit, pod) {
         tracing::info!(
             user = call.user.name,
-            resource = call.resource.plural,
+            resource = &*call.resource.plural,
             namespace = call.namespace,
             name,
             "{}",

@@ -27,7 +27,7 @@ pub(super) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
     let before = old.map(|old| Policy::of(meta::labels(old), &config.defaults));
     let known = before.as_ref().is_some_and(|(_, before)| *before == errors);
     if !errors.is_empty() && !known {
-        return Err(ApiError::invalid(call.resource, meta::name(new), &errors));
+        return Err(ApiError::invalid(&call.resource, meta::name(new), &errors));
     }
     if let Some((before, _)) = &before {
         let relaxed = policy.enforce.version == before.enforce.version

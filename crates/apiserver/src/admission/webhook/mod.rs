@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use self::config::Webhook;
 use self::metrics::WebhookMetrics;
+use super::policy::mutating::PolicyReinvocation;
 use crate::state::State;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -75,6 +76,8 @@ pub(crate) struct Reinvocation {
     due: BTreeSet<String>,
     /// The object as the last round left it.
     left: Value,
+    /// The same, of policies.
+    pub(super) policies: PolicyReinvocation,
 }
 
 impl Reinvocation {
@@ -83,7 +86,12 @@ impl Reinvocation {
         self.round = 1;
     }
 
-    fn changed(&mut self) {
+    /// Whether this is the first round.
+    pub(super) fn is_first(&self) -> bool {
+        self.round == 0
+    }
+
+    pub(super) fn changed(&mut self) {
         self.due.append(&mut self.asked);
     }
 }

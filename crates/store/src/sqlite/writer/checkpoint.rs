@@ -13,12 +13,12 @@ use rusqlite::Connection;
 
 use crate::sqlite::schema;
 
-/// From so many frames (pages of 4 KiB) on, the WAL is written back,
-const SOFT_FRAMES: u32 = 1000;
+/// From so many bytes on, the WAL is written back,
+const SOFT_BYTES: u64 = 4 << 20;
 /// again after so many more,
-const AGAIN_FRAMES: u32 = 500;
-/// and at so many (32 MiB) the writer makes it start over.
-const HARD_FRAMES: u32 = 8192;
+const AGAIN_BYTES: u64 = 2 << 20;
+/// and at so many the writer makes it start over.
+const HARD_BYTES: u64 = 32 << 20;
 /// How long the writer waits for readers then.
 const RESTART_TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -26,14 +26,17 @@ const RESTART_TIMEOUT: Duration = Duration::from_millis(50);
 pub(super) struct Checkpoints {
     /// How long the WAL was after the last commit.
     frames: Arc<AtomicU32>,
-    next_soft: u32,
-    next_hard: u32,
+    page_bytes: u64,
+    next_soft: u64,
+    next_hard: u64,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Checkpoints {
     pub(super) fn start(path: &Path, writer: &mut Connection) -> rusqlite::Result<Checkpoints> {
+        let page_bytes =
+            writer.pragma_query_value(None, "page_size", |row| row.get::<_, u32>(0))?;
         let frames = Arc::new(AtomicU32::new(0));
         let seen = frames.clone();
         writer.wal_hook(Some(
@@ -60,8 +63,9 @@ impl Checkpoints {
             .ok();
         Ok(Checkpoints {
             frames,
-            next_soft: SOFT_FRAMES,
-            next_hard: HARD_FRAMES,
+            page_bytes: page_bytes.into(),
+            next_soft: SOFT_BYTES,
+            next_hard: HARD_BYTES,
             wake: Some(wake),
             thread,
         })
@@ -69,12 +73,12 @@ impl Checkpoints {
 
     /// Called after each batch, when its writers have been answered.
     pub(super) fn bound(&mut self, path: &Path, connection: &Connection) {
-        let frames = self.frames.load(Ordering::Relaxed);
-        if frames < SOFT_FRAMES {
-            (self.next_soft, self.next_hard) = (SOFT_FRAMES, HARD_FRAMES);
+        let bytes = u64::from(self.frames.load(Ordering::Relaxed)) * self.page_bytes;
+        if bytes < SOFT_BYTES {
+            (self.next_soft, self.next_hard) = (SOFT_BYTES, HARD_BYTES);
             return;
         }
-        if frames >= self.next_hard {
+        if bytes >= self.next_hard {
             let restarted = connection
                 .busy_timeout(RESTART_TIMEOUT)
                 .and_then(|()| truncate(connection));
@@ -82,9 +86,9 @@ impl Checkpoints {
                 tracing::warn!(path = %path.display(), error = stdx::chain(&error), "the WAL could not start over");
             }
             // When readers were in the way: again after as much as the soft bound.
-            self.next_hard = frames + SOFT_FRAMES;
-        } else if frames >= self.next_soft {
-            self.next_soft = frames + AGAIN_FRAMES;
+            self.next_hard = bytes + SOFT_BYTES;
+        } else if bytes >= self.next_soft {
+            self.next_soft = bytes + AGAIN_BYTES;
             if let Some(wake) = &self.wake {
                 // A full channel means that it is about to run anyway.
                 let _ = wake.try_send(());

@@ -17,8 +17,8 @@ use crate::{Retention, Revision, StoreError};
 const STEP_REVISIONS: u64 = 500;
 /// With more than this to forget, a step follows every batch.
 const BEHIND_REVISIONS: u64 = 20_000;
-/// How many pages one step gives back.
-const STEP_PAGES: u32 = 256;
+/// How much one step gives back, in bytes; and what is kept for the next writes at least.
+const STEP_BYTES: u32 = 1 << 20;
 /// How many marks divide the age to keep: its resolution.
 const MARKS: u32 = 10;
 
@@ -165,9 +165,10 @@ fn forget(
 fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     let pages = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     let (total, free) = (pages("page_count")?, pages("freelist_count")?);
+    let step = STEP_BYTES / pages("page_size")?.max(1);
     // The next writes will want some of them.
-    let reserve = (total / 8).max(256);
-    let count = free.saturating_sub(reserve).min(STEP_PAGES);
+    let reserve = (total / 8).max(step);
+    let count = free.saturating_sub(reserve).min(step);
     if count == 0 {
         return Ok(false);
     }

@@ -84,6 +84,21 @@ impl fmt::Display for Known {
 }
 
 impl Known {
+    /// Nothing is known of a new database; what the rounds were worth is kept.
+    pub(super) fn of_a_new_database(self) -> Known {
+        Known {
+            rounds: self.rounds,
+            acknowledged: self.acknowledged,
+            found: self.found,
+            whole: self.whole,
+            unacknowledged: self.unacknowledged,
+            compacted_in: self.compacted_in,
+            shrunk: self.shrunk,
+            largest_wal: self.largest_wal,
+            ..Known::default()
+        }
+    }
+
     /// Takes note of a line of the process.
     pub(super) fn told(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();

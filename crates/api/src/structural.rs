@@ -1,0 +1,177 @@
+//! Structural schemas of custom resources: what fields their objects may have, which values are
+//! filled in, and what is wrong with them.
+//!
+//! Invariant: a [`Custom`] was made of a definition that passed [`check`]; its patterns are compiled
+//! once, and none of its walks is deeper than [`crate::MAX_DEPTH`].
+
+mod check;
+mod columns;
+mod default;
+mod prune;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+pub use check::check;
+
+use crate::MAX_DEPTH;
+
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+const EMBEDDED: &str = "x-kubernetes-embedded-resource";
+const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
+const LIST_TYPE: &str = "x-kubernetes-list-type";
+const LIST_KEYS: &str = "x-kubernetes-list-map-keys";
+
+/// How large a compiled pattern may become.
+const PATTERN_LIMIT_BYTES: usize = 1 << 20;
+
+/// What describes the objects of one version of a custom resource.
+#[derive(Debug)]
+pub struct Custom {
+    /// The version as its definition has it.
+    version: Value,
+    patterns: HashMap<String, Option<Regex>>,
+}
+
+impl Custom {
+    /// Of an entry of a definition's `spec.versions`.
+    #[must_use]
+    pub fn new(version: &Value) -> Arc<Self> {
+        let mut patterns = HashMap::new();
+        collect(schema_of(version), &mut patterns, 0);
+        Arc::new(Self {
+            version: version.clone(),
+            patterns,
+        })
+    }
+
+    /// Its `openAPIV3Schema`.
+    #[must_use]
+    pub fn schema(&self) -> &Value {
+        schema_of(&self.version)
+    }
+
+    /// Its entry in the definition.
+    #[must_use]
+    pub fn version(&self) -> &Value {
+        &self.version
+    }
+
+    /// The paths of its scale: of the spec's replicas, the status' replicas, and the selector.
+    #[must_use]
+    pub fn scale(&self) -> Option<(&str, &str, Option<&str>)> {
+        let scale = self.version.get("subresources")?.get("scale")?;
+        let path = |name: &str| scale.get(name).and_then(Value::as_str);
+        Some((
+            path("specReplicasPath")?,
+            path("statusReplicasPath")?,
+            path("labelSelectorPath").filter(|path| !path.is_empty()),
+        ))
+    }
+
+    /// The fields that can be selected on, as `spec.color`.
+    pub fn selectable(&self) -> impl Iterator<Item = &str> {
+        let fields = self.version.get("selectableFields");
+        let paths = fields.and_then(Value::as_array).into_iter().flatten();
+        paths
+            .filter_map(|field| field.get("jsonPath")?.as_str())
+            .map(|path| path.trim_start_matches('.'))
+    }
+}
+
+fn schema_of(version: &Value) -> &Value {
+    const NONE: &Value = &Value::Null;
+    version
+        .get("schema")
+        .and_then(|schema| schema.get("openAPIV3Schema"))
+        .unwrap_or(NONE)
+}
+
+/// A compiled pattern, if it is one.
+fn compile(pattern: &str) -> Result<Regex, regex::Error> {
+    regex::RegexBuilder::new(pattern)
+        .size_limit(PATTERN_LIMIT_BYTES)
+        .dfa_size_limit(PATTERN_LIMIT_BYTES)
+        .build()
+}
+
+fn collect(schema: &Value, patterns: &mut HashMap<String, Option<Regex>>, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        && !patterns.contains_key(pattern)
+    {
+        patterns.insert(pattern.to_owned(), compile(pattern).ok());
+    }
+    for below in children(schema) {
+        collect(below, patterns, depth + 1);
+    }
+}
+
+/// All schemas right below one.
+fn children(schema: &Value) -> Vec<&Value> {
+    let mut found = Vec::new();
+    for name in ["properties", "items", "additionalProperties", "not"] {
+        match (name, schema.get(name)) {
+            ("properties", Some(Value::Object(map))) => found.extend(map.values()),
+            (_, Some(below @ Value::Object(_))) => found.push(below),
+            _ => {}
+        }
+    }
+    for name in ["allOf", "anyOf", "oneOf"] {
+        found.extend(
+            schema
+                .get(name)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten(),
+        );
+    }
+    found
+}
+
+fn flag(schema: &Value, name: &str) -> bool {
+    schema
+        .get(name)
+        .and_then(Value::as_bool)
+        .unwrap_or_default()
+}
+
+fn text<'a>(schema: &'a Value, name: &str) -> &'a str {
+    schema.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+    schema.get("properties").and_then(Value::as_object)
+}
+
+/// The schema of the value at a property that a schema does not name.
+fn additional(schema: &Value) -> Option<&Value> {
+    schema
+        .get("additionalProperties")
+        .filter(|below| below.is_object())
+}
+
+/// Whether properties that a schema does not name may hold anything.
+fn is_open(schema: &Value) -> bool {
+    flag(schema, PRESERVE) || schema.get("additionalProperties") == Some(&Value::Bool(true))
+}
+
+/// The members that name an item of an associative list.
+fn list_keys(schema: &Value) -> Vec<&str> {
+    if text(schema, LIST_TYPE) != "map" {
+        return Vec::new();
+    }
+    let keys = schema.get(LIST_KEYS).and_then(Value::as_array);
+    keys.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}

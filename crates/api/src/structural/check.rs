@@ -1,0 +1,279 @@
+//! What is wrong with the schema of a definition: whether it is structural, and sound.
+
+use serde_json::Value;
+
+use super::{
+    Custom, EMBEDDED, INT_OR_STRING, LIST_KEYS, LIST_TYPE, PRESERVE, compile, default, flag,
+    list_keys, properties, text,
+};
+use crate::MAX_DEPTH;
+use crate::validate::FieldError;
+
+/// Where a schema stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Root,
+    Field,
+    Item,
+}
+
+/// What is wrong with the schema of an entry of `spec.versions`; `path` is the schema's.
+#[must_use]
+pub fn check(version: &Value, path: &str) -> Vec<FieldError> {
+    let custom = Custom::new(version);
+    let mut walk = Walk {
+        custom: &custom,
+        errors: Vec::new(),
+    };
+    walk.schema(custom.schema(), path, Place::Root, 0);
+    walk.errors
+}
+
+struct Walk<'a> {
+    custom: &'a Custom,
+    errors: Vec<FieldError>,
+}
+
+impl Walk<'_> {
+    fn forbidden(&mut self, path: String, words: &str) {
+        self.errors.push(FieldError::forbidden(path, words));
+    }
+
+    fn schema(&mut self, schema: &Value, path: &str, place: Place, depth: usize) {
+        if depth > MAX_DEPTH {
+            return self.forbidden(path.to_owned(), "exceeded max depth");
+        }
+        self.kind(schema, path, place);
+        self.keywords(schema, path);
+        self.lists(schema, path);
+        self.default(schema, path);
+        if properties(schema).is_some() && schema.get("additionalProperties").is_some() {
+            let words = "additionalProperties and properties are mutual exclusive";
+            self.forbidden(format!("{path}.additionalProperties"), words);
+        }
+        for (name, below) in properties(schema).into_iter().flatten() {
+            self.schema(
+                below,
+                &format!("{path}.properties[{name}]"),
+                Place::Field,
+                depth + 1,
+            );
+        }
+        if let Some(below) = super::additional(schema) {
+            if place == Place::Root {
+                let at = format!("{path}.additionalProperties");
+                self.forbidden(at, "must not be used at the root");
+            }
+            let at = format!("{path}.additionalProperties");
+            self.schema(below, &at, Place::Field, depth + 1);
+        }
+        match schema.get("items") {
+            Some(Value::Array(_)) => self.forbidden(
+                format!("{path}.items"),
+                "items must be a schema object and not an array",
+            ),
+            Some(below) => self.schema(below, &format!("{path}.items"), Place::Item, depth + 1),
+            None if text(schema, "type") == "array" => {
+                let at = format!("{path}.items");
+                self.errors
+                    .push(FieldError::required(at, "must be specified"));
+            }
+            None => {}
+        }
+        for name in ["allOf", "anyOf", "oneOf"] {
+            let parts = schema.get(name).and_then(Value::as_array);
+            for (index, part) in parts.into_iter().flatten().enumerate() {
+                // The two forms in which integers or strings are spelled out.
+                if flag(schema, INT_OR_STRING) {
+                    continue;
+                }
+                self.constraint(part, &format!("{path}.{name}[{index}]"), depth + 1);
+            }
+        }
+        if let Some(part) = schema.get("not") {
+            self.constraint(part, &format!("{path}.not"), depth + 1);
+        }
+    }
+
+    fn kind(&mut self, schema: &Value, path: &str, place: Place) {
+        let kind = text(schema, "type");
+        let at = format!("{path}.type");
+        if flag(schema, EMBEDDED) && kind != "object" {
+            let words = "must be object if x-kubernetes-embedded-resource is true";
+            self.errors.push(match kind {
+                "" => FieldError::required(at.as_str(), words),
+                kind => FieldError::invalid(at.as_str(), kind, words),
+            });
+        } else if kind.is_empty() && !flag(schema, INT_OR_STRING) && !flag(schema, PRESERVE) {
+            let words = match place {
+                Place::Root => "must not be empty at the root",
+                Place::Field => "must not be empty for specified object fields",
+                Place::Item => "must not be empty for specified array items",
+            };
+            self.errors.push(FieldError::required(at.as_str(), words));
+        }
+        let known = ["array", "boolean", "integer", "number", "object", "string"];
+        if place == Place::Root && !kind.is_empty() && kind != "object" {
+            self.errors
+                .push(FieldError::invalid(at, kind, "must be object at the root"));
+        } else if !kind.is_empty() && !known.contains(&kind) {
+            self.errors
+                .push(FieldError::not_supported(at, kind, &known));
+        }
+    }
+
+    fn keywords(&mut self, schema: &Value, path: &str) {
+        for name in [
+            "definitions",
+            "dependencies",
+            "deprecated",
+            "discriminator",
+            "id",
+            "patternProperties",
+            "readOnly",
+            "writeOnly",
+            "xml",
+            "$ref",
+            "additionalItems",
+        ] {
+            if schema.get(name).is_some() {
+                self.forbidden(
+                    format!("{path}.{name}"),
+                    &format!("{name} is not supported"),
+                );
+            }
+        }
+        if flag(schema, "uniqueItems") {
+            let words =
+                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+            self.forbidden(format!("{path}.uniqueItems"), words);
+        }
+        if schema.get(PRESERVE) == Some(&Value::Bool(false)) {
+            let words = "must be true or undefined";
+            let at = format!("{path}.{PRESERVE}");
+            self.errors.push(FieldError::invalid(at, false, words));
+        }
+        let pattern = text(schema, "pattern");
+        if let Err(error) = compile(pattern) {
+            let words = format!("must be a valid regular expression, but isn't: {error}");
+            self.errors.push(FieldError::invalid(
+                format!("{path}.pattern"),
+                pattern,
+                words,
+            ));
+        }
+    }
+
+    fn lists(&mut self, schema: &Value, path: &str) {
+        let (list, kind) = (text(schema, LIST_TYPE), text(schema, "type"));
+        let at = format!("{path}.{LIST_TYPE}");
+        if !list.is_empty() && kind != "array" {
+            let at = if kind.is_empty() {
+                format!("{path}.type")
+            } else {
+                at.clone()
+            };
+            let words = format!("must be array if {LIST_TYPE} is {list}");
+            self.errors.push(FieldError::invalid(at, kind, words));
+        }
+        if !["", "atomic", "set", "map"].contains(&list) {
+            self.errors.push(FieldError::not_supported(
+                at,
+                list,
+                &["atomic", "map", "set"],
+            ));
+        }
+        let named = schema
+            .get(LIST_KEYS)
+            .and_then(Value::as_array)
+            .is_some_and(|k| !k.is_empty());
+        if list == "map" && !named {
+            let words = "must not be empty if x-kubernetes-list-type is map";
+            self.errors
+                .push(FieldError::required(format!("{path}.{LIST_KEYS}"), words));
+        } else if list != "map" && named {
+            let words = "must be map if x-kubernetes-list-map-keys is non-empty";
+            self.errors.push(FieldError::invalid(
+                format!("{path}.{LIST_TYPE}"),
+                list,
+                words,
+            ));
+        }
+        let items = schema.get("items").unwrap_or(&Value::Null);
+        for key in list_keys(schema) {
+            let required = items.get("required").and_then(Value::as_array);
+            let required = required.is_some_and(|names| names.iter().any(|name| name == key));
+            let Some(property) = properties(items).and_then(|p| p.get(key)) else {
+                let at = format!("{path}.{LIST_KEYS}");
+                let words = "entries must all be names of item properties";
+                self.errors.push(FieldError::invalid(at, key, words));
+                continue;
+            };
+            if !required && property.get("default").is_none() {
+                let at = format!("{path}.items.properties[{key}].default");
+                let words = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+                self.errors.push(FieldError::required(at, words));
+            }
+        }
+    }
+
+    /// A default must be what the schema admits, and whole.
+    fn default(&mut self, schema: &Value, path: &str) {
+        let Some(given) = schema.get("default").filter(|default| !default.is_null()) else {
+            return;
+        };
+        let at = format!("{path}.default");
+        let mut pruned = given.clone();
+        if !Custom::prune(schema, &mut pruned).is_empty() {
+            let words = "must not have unknown fields";
+            self.errors
+                .push(FieldError::invalid(at.as_str(), given.clone(), words));
+        }
+        default::fill(schema, &mut pruned, 0);
+        self.errors
+            .extend(self.custom.errors(schema, &pruned, None, &at));
+    }
+
+    /// Below `allOf` and its kin only values are constrained.
+    fn constraint(&mut self, schema: &Value, path: &str, depth: usize) {
+        if depth > MAX_DEPTH {
+            return self.forbidden(path.to_owned(), "exceeded max depth");
+        }
+        let undefined = "must be undefined to be structural";
+        let empty = "must be empty to be structural";
+        let off = "must be false to be structural";
+        for (name, words) in [
+            ("type", empty),
+            ("additionalProperties", undefined),
+            ("default", undefined),
+            ("title", empty),
+            ("description", empty),
+            ("nullable", off),
+            (PRESERVE, off),
+            (EMBEDDED, off),
+            (INT_OR_STRING, off),
+            (LIST_KEYS, empty),
+            (LIST_TYPE, undefined),
+            ("x-kubernetes-map-type", undefined),
+        ] {
+            if schema.get(name).is_some() {
+                self.forbidden(format!("{path}.{name}"), words);
+            }
+        }
+        self.keywords(schema, path);
+        for (name, below) in properties(schema).into_iter().flatten() {
+            self.constraint(below, &format!("{path}.properties[{name}]"), depth + 1);
+        }
+        for name in ["items", "not"] {
+            if let Some(below) = schema.get(name).filter(|below| below.is_object()) {
+                self.constraint(below, &format!("{path}.{name}"), depth + 1);
+            }
+        }
+        for name in ["allOf", "anyOf", "oneOf"] {
+            let parts = schema.get(name).and_then(Value::as_array);
+            for (index, part) in parts.into_iter().flatten().enumerate() {
+                self.constraint(part, &format!("{path}.{name}[{index}]"), depth + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{Custom, check};
+
+fn version(schema: Value) -> Value {
+    json!({"name": "v1", "schema": {"openAPIV3Schema": schema}})
+}
+
+fn foos() -> Value {
+    version(json!({"type": "object", "properties": {
+        "spec": {"type": "object", "required": ["size"], "properties": {
+            "size": {"type": "integer", "minimum": 1, "maximum": 5},
+            "color": {"type": "string", "default": "red", "enum": ["red", "blue"]},
+            "name": {"type": "string", "pattern": "^a+$", "maxLength": 3},
+            "port": {"x-kubernetes-int-or-string": true},
+            "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "items": {"type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["id"],
+                "items": {"type": "object", "required": ["id"], "properties": {
+                    "id": {"type": "string"}, "n": {"type": "integer", "maximum": 3}}}}}}}}))
+}
+
+#[test]
+fn unknown_fields_go_and_defaults_come() {
+    let custom = Custom::new(&foos());
+    let mut object = json!({"apiVersion": "a/v1", "kind": "Foo", "x": 1,
+        "metadata": {"name": "a", "bad": 1},
+        "spec": {"size": 2, "y": 1, "any": {"z": [1]}, "color": null, "items": [{"id": "a", "q": 1}]}});
+    let problems: Vec<String> = custom
+        .decode(&mut object)
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        problems,
+        [
+            "unknown field \"metadata.bad\"",
+            "unknown field \"spec.items[0].q\"",
+            "unknown field \"spec.y\"",
+            "unknown field \"x\"",
+        ]
+    );
+    custom.apply_defaults(&mut object);
+    assert_eq!(
+        object,
+        json!({"apiVersion": "a/v1", "kind": "Foo", "metadata": {"name": "a"},
+            "spec": {"size": 2, "any": {"z": [1]}, "color": "red", "items": [{"id": "a"}]}})
+    );
+}
+
+#[test]
+fn errors_in_upstreams_words_and_unchanged_ones_pass() {
+    let custom = Custom::new(&foos());
+    let bad = json!({"spec": {"size": 9, "color": "green", "name": "bbbb", "port": true,
+        "items": [{"id": "a", "n": 4}, {"id": "a"}]}});
+    let told = |new: &Value, old: Option<&Value>| -> Vec<String> {
+        custom
+            .validate(new, old)
+            .iter()
+            .map(|e| format!("{}: {}", e.path, e.body()))
+            .collect()
+    };
+    let mut errors = told(&bad, None);
+    errors.sort();
+    assert_eq!(
+        errors,
+        [
+            "spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\"",
+            "spec.items[0].n: Invalid value: 4: spec.items[0].n in body should be less than or equal to 3",
+            "spec.items[1]: Duplicate value: {\"id\":\"a\"}",
+            "spec.name: Invalid value: \"bbbb\": spec.name in body should match '^a+$'",
+            "spec.name: Too long: may not be more than 3 bytes",
+            "spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer,string: \"boolean\"",
+            "spec.size: Invalid value: 9: spec.size in body should be less than or equal to 5",
+        ]
+    );
+    assert_eq!(
+        told(&json!({"spec": {}}), None),
+        ["spec.size: Required value"]
+    );
+    let mut changed = bad.clone();
+    changed["spec"]["color"] = "blue".into();
+    assert!(told(&changed, Some(&bad)).is_empty());
+    changed["spec"]["size"] = 7.into();
+    assert_eq!(told(&changed, Some(&bad)).len(), 1);
+}
+
+#[test]
+fn schemas_must_be_structural() {
+    let errors = |schema: Value| -> Vec<String> {
+        check(&version(schema), "s")
+            .iter()
+            .map(|e| format!("{}: {}", e.path, e.body()))
+            .collect()
+    };
+    assert!(check(&foos(), "s").is_empty());
+    assert_eq!(
+        errors(
+            json!({"type": "object", "properties": {"a": {}, "b": {"type": "array"},
+            "c": {"type": "string", "default": 1, "$ref": "#/x"},
+            "d": {"type": "string", "pattern": "(?=x)"}}})
+        )
+        .iter()
+        .map(|e| e.split('\n').next().unwrap_or_default().to_owned())
+        .collect::<Vec<_>>(),
+        [
+            "s.properties[a].type: Required value: must not be empty for specified object fields",
+            "s.properties[b].items: Required value: must be specified",
+            "s.properties[c].$ref: Forbidden: $ref is not supported",
+            "s.properties[c].default: Invalid value: \"integer\": s.properties[c].default in body must be of type string: \"integer\"",
+            "s.properties[d].pattern: Invalid value: \"(?=x)\": must be a valid regular expression, but isn't: regex parse error:",
+        ]
+    );
+    let mut deep = json!({"type": "string"});
+    for _ in 0..120 {
+        deep = json!({"type": "object", "properties": {"a": deep}});
+    }
+    assert!(!check(&version(deep), "s").is_empty());
+}
+
+#[test]
+fn cells_by_paths() {
+    let mut version = foos();
+    version["additionalPrinterColumns"] = json!([
+        {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
+        {"name": "First", "type": "string", "jsonPath": ".spec.items[0].id"},
+        {"name": "None", "type": "string", "jsonPath": ".spec.none"}]);
+    let object = json!({"metadata": {"name": "a"}, "spec": {"size": 2, "items": [{"id": "x"}]}});
+    let cells = Custom::new(&version).cells(&object, Timestamp::UNIX_EPOCH);
+    assert_eq!(cells, [json!("a"), json!(2), json!("x"), Value::Null]);
+}

@@ -1,0 +1,147 @@
+//! The resources that a definition adds. Pure.
+
+use std::sync::Arc;
+
+use api::resource::{Resource, ResourceRef, Subresource, Text, Texts};
+use api::schema::Schema;
+use api::structural::Custom;
+use base64::Engine as _;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::is_true;
+
+const VERBS: &[&str] = &[
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+/// Those of a definition that is being deleted.
+const ENDING: &[&str] = &[
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+const PART: &[&str] = &["get", "patch", "update"];
+const STATUS: Subresource = Subresource {
+    name: "status",
+    group: "",
+    version: "",
+    kind: "",
+    verbs: PART,
+    schema: None,
+};
+const SCALE: Subresource = Subresource {
+    name: "scale",
+    group: "autoscaling",
+    version: "v1",
+    kind: "Scale",
+    verbs: PART,
+    schema: None,
+};
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+fn texts(value: &Value, pointer: &str) -> Texts {
+    let list = value.pointer(pointer).and_then(Value::as_array);
+    let list = list.into_iter().flatten().filter_map(Value::as_str);
+    Texts::Shared(list.map(str::to_owned).collect())
+}
+
+fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
+    let all = definition
+        .pointer("/spec/versions")
+        .and_then(Value::as_array);
+    all.into_iter().flatten()
+}
+
+/// What is served for a definition, in the order of discovery.
+pub(super) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
+    if !is_true(definition, "Established") {
+        return Vec::new();
+    }
+    let Some(stored) = storage(definition) else {
+        return Vec::new();
+    };
+    let mut all: Vec<Arc<Resource>> = versions(definition)
+        .filter(|version| version["served"] == true)
+        .map(|version| {
+            if version["storage"] == true {
+                return stored.clone();
+            }
+            let mut resource = one(definition, version);
+            resource.stored_as = Some(stored.clone());
+            resource.storage_version = stored.version.clone();
+            Arc::new(resource)
+        })
+        .collect();
+    all.sort_by(|a, b| super::names::by_version(&a.version, &b.version));
+    all
+}
+
+/// The resource in whose form the objects are stored, served or not.
+pub(super) fn stored(definition: &Value) -> Option<ResourceRef> {
+    storage(definition).map(ResourceRef::from)
+}
+
+fn storage(definition: &Value) -> Option<Arc<Resource>> {
+    let version = versions(definition).find(|version| version["storage"] == true)?;
+    Some(Arc::new(one(definition, version)))
+}
+
+fn one(definition: &Value, version: &Value) -> Resource {
+    let shared = |pointer: &str| Text::from(text(definition, pointer).to_owned());
+    let name = text(version, "/name");
+    let group = text(definition, "/spec/group");
+    let has = |part: &str| version.pointer(part).is_some();
+    let subresources: &'static [Subresource] =
+        match (has("/subresources/status"), has("/subresources/scale")) {
+            (true, true) => &[STATUS, SCALE],
+            (true, false) => &[STATUS],
+            (false, true) => &[SCALE],
+            (false, false) => &[],
+        };
+    let ending = definition.pointer("/metadata/deletionTimestamp").is_some();
+    let names = "/status/acceptedNames";
+    Resource {
+        group: shared("/spec/group"),
+        version: Text::from(name.to_owned()),
+        api_version: Text::from(format!("{group}/{name}")),
+        plural: shared("/spec/names/plural"),
+        singular: shared(&format!("{names}/singular")),
+        kind: shared("/spec/names/kind"),
+        list_kind: shared("/spec/names/listKind"),
+        namespaced: text(definition, "/spec/scope") == "Namespaced",
+        short_names: texts(definition, &format!("{names}/shortNames")),
+        categories: texts(definition, &format!("{names}/categories")),
+        verbs: if ending { ENDING } else { VERBS },
+        subresources,
+        schema: Schema::Custom(Custom::new(version)),
+        list_schema: None,
+        storage_group: shared("/spec/group"),
+        storage_version: Text::from(name.to_owned()),
+        storage_version_hash: hash(group, name, text(definition, "/spec/names/kind")).into(),
+        stored_as: None,
+    }
+}
+
+/// Upstream's hash of a version in storage.
+fn hash(group: &str, version: &str, kind: &str) -> String {
+    let digest = Sha256::digest(format!("{group}/{version}/{kind}").as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+}

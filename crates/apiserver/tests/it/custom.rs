@@ -1,0 +1,229 @@
+//! Custom resources, from their definition to their end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const FOOS: &str = "/apis/example.com/v1/namespaces/default/foos";
+
+fn definition() -> Value {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "size": {"type": "integer", "maximum": 5},
+            "color": {"type": "string", "default": "red"},
+            "replicas": {"type": "integer"}}},
+        "status": {"type": "object", "properties": {
+            "replicas": {"type": "integer"}, "phase": {"type": "string"}}}}}});
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage, "schema": schema,
+            "selectableFields": [{"jsonPath": ".spec.color"}],
+            "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
+            "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas",
+                "statusReplicasPath": ".status.replicas"}}})
+    };
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "foos.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "foos", "kind": "Foo", "shortNames": ["fo"], "categories": ["all"]},
+            "versions": [version("v1", true), version("v2", false)]}})
+}
+
+fn foo(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Foo", "metadata": {"name": name}, "spec": spec})
+}
+
+/// Waits until a definition's condition has a status.
+async fn until(c: &Cluster, kind: &str, status: &str) -> Value {
+    for _ in 0..200 {
+        let found = c.get(&format!("{DEFINITIONS}/foos.example.com")).await;
+        if found.status == 200 {
+            let found = found.ok();
+            let conditions = found["status"]["conditions"].as_array().cloned();
+            let conditions = conditions.unwrap_or_default();
+            if conditions
+                .iter()
+                .any(|c| c["type"] == kind && c["status"] == status)
+            {
+                return found;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no {kind}={status}");
+}
+
+async fn started() -> Cluster {
+    let c = Cluster::start().await;
+    c.post(DEFINITIONS, &definition()).await.ok();
+    until(&c, "Established", "True").await;
+    c
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_is_established_and_told() {
+    let c = started().await;
+    let crd = until(&c, "NamesAccepted", "True").await;
+    assert_eq!(crd["status"]["storedVersions"], json!(["v1"]));
+    assert_eq!(crd["status"]["acceptedNames"]["listKind"], "FooList");
+    assert_eq!(crd["spec"]["names"]["singular"], "foo");
+    let group = c.get("/apis/example.com").await.ok();
+    assert_eq!(group["preferredVersion"]["version"], "v2");
+    let list = c.get("/apis/example.com/v1").await.ok();
+    let names: Vec<&Value> = list["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["name"])
+        .collect();
+    assert_eq!(names, ["foos", "foos/status", "foos/scale"]);
+    assert_eq!(list["resources"][0]["shortNames"], json!(["fo"]));
+    let v3 = c.get("/openapi/v3/apis/example.com/v1").await.ok();
+    let foo = &v3["components"]["schemas"]["com.example.v1.Foo"];
+    assert_eq!(
+        foo["properties"]["spec"]["properties"]["size"]["maximum"],
+        5
+    );
+    let v2 = c.get("/openapi/v2").await.ok();
+    assert!(v2["definitions"]["com.example.v1.Foo"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_pruned_defaulted_and_checked() {
+    let c = started().await;
+    let made = c.post(FOOS, &foo("a", json!({"size": 2, "x": 1}))).await;
+    let warning = made.headers["warning"].to_str().unwrap().to_owned();
+    assert!(
+        warning.contains("unknown field \\\"spec.x\\\""),
+        "{warning}"
+    );
+    let made = made.ok();
+    assert_eq!(made["spec"], json!({"size": 2, "color": "red"}));
+    assert_eq!(made["metadata"]["generation"], 1);
+    let refused = c
+        .post(FOOS, &foo("b", json!({"size": 6})))
+        .await
+        .refused(422);
+    assert!(
+        refused.contains("spec.size in body should be less than or equal to 5"),
+        "{refused}"
+    );
+    let strict = format!("{FOOS}?fieldValidation=Strict");
+    let refused = c
+        .post(&strict, &foo("b", json!({"x": 1})))
+        .await
+        .refused(400);
+    assert!(
+        refused.contains("strict decoding error: unknown field \"spec.x\""),
+        "{refused}"
+    );
+    c.patch(&format!("{FOOS}/a"), "strategic-merge", &json!({}))
+        .await
+        .refused(415);
+    let merged = c
+        .patch(&format!("{FOOS}/a"), "merge", &json!({"spec": {"size": 3}}))
+        .await
+        .ok();
+    assert_eq!(merged["metadata"]["generation"], 2);
+    let other = c
+        .get("/apis/example.com/v2/namespaces/default/foos/a")
+        .await
+        .ok();
+    assert_eq!(other["apiVersion"], "example.com/v2");
+    assert_eq!(other["spec"]["size"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_scale_tables_and_selectors() {
+    let c = started().await;
+    c.post(FOOS, &foo("a", json!({"size": 2, "replicas": 1})))
+        .await
+        .ok();
+    c.post(FOOS, &foo("b", json!({"color": "blue"}))).await.ok();
+    let mut object = c.get(&format!("{FOOS}/a")).await.ok();
+    object["spec"]["size"] = 5.into();
+    object["status"] = json!({"replicas": 1, "phase": "Up"});
+    let stored = c.put(&format!("{FOOS}/a/status"), &object).await.ok();
+    assert_eq!(
+        (&stored["spec"]["size"], &stored["status"]["phase"]),
+        (&json!(2), &json!("Up"))
+    );
+    assert_eq!(stored["metadata"]["generation"], 1);
+    let scale = json!({"spec": {"replicas": 4}});
+    let scaled = c
+        .patch(&format!("{FOOS}/a/scale"), "merge", &scale)
+        .await
+        .ok();
+    assert_eq!(
+        (&scaled["spec"]["replicas"], &scaled["status"]["replicas"]),
+        (&json!(4), &json!(1))
+    );
+    let blue = c
+        .get(&format!("{FOOS}?fieldSelector=spec.color%3Dblue"))
+        .await
+        .ok();
+    assert_eq!(blue["items"].as_array().unwrap().len(), 1);
+    c.get(&format!("{FOOS}?fieldSelector=spec.size%3D2"))
+        .await
+        .refused(400);
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let table = c
+        .send_with(Method::GET, FOOS, &accept, Bytes::new())
+        .await
+        .ok();
+    assert_eq!(table["columnDefinitions"][1]["name"], "Size");
+    assert_eq!(table["rows"][0]["cells"], json!(["a", 2]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_goes_with_its_objects() {
+    let c = started().await;
+    let mut held = foo("a", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/held"]);
+    c.post(FOOS, &held).await.ok();
+    c.post(FOOS, &foo("b", json!({}))).await.ok();
+    c.delete(&format!("{DEFINITIONS}/foos.example.com"))
+        .await
+        .ok();
+    until(&c, "Terminating", "True").await;
+    let refused = c.post(FOOS, &foo("c", json!({}))).await.refused(405);
+    assert!(refused.contains("create not allowed while custom resource definition is terminating"));
+    let free = json!({"metadata": {"finalizers": null}});
+    for _ in 0..200 {
+        if c.get(&format!("{FOOS}/b")).await.status == 404 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    c.patch(&format!("{FOOS}/a"), "merge", &free).await.ok();
+    for _ in 0..200 {
+        if c.get(&format!("{DEFINITIONS}/foos.example.com"))
+            .await
+            .status
+            == 404
+        {
+            assert_eq!(c.get(FOOS).await.status, 404);
+            assert_eq!(c.get("/apis/example.com").await.status, 404);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the definition stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfit_schemas_are_refused() {
+    let c = Cluster::start().await;
+    let mut bad = definition();
+    bad["spec"]["versions"][0]["schema"] = json!({"openAPIV3Schema": {"type": "object",
+        "properties": {"a": {"$ref": "#/x"}}}});
+    let refused = c.post(DEFINITIONS, &bad).await.refused(422);
+    assert!(
+        refused.contains("must not be empty for specified object fields"),
+        "{refused}"
+    );
+}
