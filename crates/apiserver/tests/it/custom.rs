@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::harness::{Answer, Cluster};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const FOOS: &str = "/apis/example.com/v1/namespaces/default/foos";
@@ -16,7 +16,11 @@ fn definition() -> Value {
         "spec": {"type": "object", "properties": {
             "size": {"type": "integer", "maximum": 5},
             "color": {"type": "string", "default": "red"},
-            "replicas": {"type": "integer"}}},
+            "replicas": {"type": "integer"},
+            "ports": {"type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                "items": {"type": "object", "required": ["name"], "properties": {
+                    "name": {"type": "string"}, "port": {"type": "integer"}}}}}},
         "status": {"type": "object", "properties": {
             "replicas": {"type": "integer"}, "phase": {"type": "string"}}}}}});
     let version = |name: &str, storage: bool| {
@@ -224,6 +228,46 @@ async fn unfit_schemas_are_refused() {
     let refused = c.post(DEFINITIONS, &bad).await.refused(422);
     assert!(
         refused.contains("must not be empty for specified object fields"),
+        "{refused}"
+    );
+}
+
+async fn apply(c: &Cluster, manager: &str, spec: Value) -> Answer {
+    let path = format!("{FOOS}/a?fieldManager={manager}");
+    let body = foo("a", spec).to_string();
+    let kind = "application/apply-patch+yaml";
+    c.send(Method::PATCH, &path, kind, body.into()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn managers_apply_their_own_items() {
+    let c = started().await;
+    let ports = |ports: Value| json!({"ports": ports});
+    let port = |name: &str, port: i32| json!({"name": name, "port": port});
+    apply(&c, "one", ports(json!([port("a", 1)]))).await.ok();
+    let both = apply(&c, "two", ports(json!([port("b", 2)]))).await.ok();
+    assert_eq!(
+        both["spec"]["ports"],
+        json!([port("a", 1), port("b", 2)]),
+        "{both}"
+    );
+    let refused = apply(&c, "two", ports(json!([port("a", 3)])))
+        .await
+        .refused(409);
+    assert!(
+        refused.contains("conflict with \"one\": .spec.ports[name=\"a\"].port"),
+        "{refused}"
+    );
+    let taken = apply(&c, "two&force=true", ports(json!([port("a", 3)])))
+        .await
+        .ok();
+    assert_eq!(taken["spec"]["ports"], json!([port("a", 3)]));
+    // What nobody applies any more is gone; the item is owned by the other one too.
+    let left = apply(&c, "two", json!({})).await.ok();
+    assert_eq!(left["spec"]["ports"], json!([{"name": "a"}]));
+    let refused = apply(&c, "two", json!({"x": 1})).await.refused(500);
+    assert!(
+        refused.contains("failed to create typed patch object (/a; example.com/v1, Kind=Foo): .spec.x: field not declared in schema"),
         "{refused}"
     );
 }
