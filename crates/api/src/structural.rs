@@ -7,6 +7,7 @@
 mod check;
 mod columns;
 mod default;
+mod format;
 mod prune;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub(crate) const EMBEDDED: &str = "x-kubernetes-embedded-resource";
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 pub(crate) const LIST_TYPE: &str = "x-kubernetes-list-type";
+pub(crate) const MAP_TYPE: &str = "x-kubernetes-map-type";
 const LIST_KEYS: &str = "x-kubernetes-list-map-keys";
 
 const NONE: &Value = &Value::Null;
@@ -42,6 +44,7 @@ pub struct Custom {
     /// The one that this is.
     at: usize,
     patterns: HashMap<String, Option<Regex>>,
+    defaults: bool,
 }
 
 impl Custom {
@@ -55,11 +58,13 @@ impl Custom {
     #[must_use]
     pub fn among(versions: &Arc<[Value]>, at: usize) -> Arc<Self> {
         let mut patterns = HashMap::new();
-        collect(versions.get(at).map_or(NONE, schema_of), &mut patterns, 0);
+        let schema = versions.get(at).map_or(NONE, schema_of);
+        collect(schema, &mut patterns, 0);
         Arc::new(Self {
             versions: versions.clone(),
             at,
             patterns,
+            defaults: any_default(schema, 0),
         })
     }
 
@@ -73,6 +78,18 @@ impl Custom {
     #[must_use]
     pub fn version(&self) -> &Value {
         self.versions.get(self.at).unwrap_or(NONE)
+    }
+
+    /// All versions of its definition, as that has them.
+    #[must_use]
+    pub fn versions(&self) -> &[Value] {
+        &self.versions
+    }
+
+    /// Whether its schema fills in anything.
+    #[must_use]
+    pub fn has_defaults(&self) -> bool {
+        self.defaults
     }
 
     /// The `openAPIV3Schema` of another version of the definition, by its name.
@@ -131,6 +148,12 @@ fn collect(schema: &Value, patterns: &mut HashMap<String, Option<Regex>>, depth:
     for below in children(schema) {
         collect(below, patterns, depth + 1);
     }
+}
+
+fn any_default(schema: &Value, depth: usize) -> bool {
+    depth <= MAX_DEPTH
+        && (schema.get("default").is_some()
+            || children(schema).iter().any(|s| any_default(s, depth + 1)))
 }
 
 /// All schemas right below one.

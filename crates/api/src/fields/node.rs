@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::form::{Form, Items};
 use crate::schema::{Type, type_by_name};
-use crate::structural::{self, EMBEDDED, LIST_TYPE, OBJECT_META, PRESERVE, flag, properties, text};
+use crate::structural::{
+    self, EMBEDDED, LIST_TYPE, MAP_TYPE, OBJECT_META, PRESERVE, flag, properties, text,
+};
 
 /// A structural schema, with what it inherits.
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +65,7 @@ impl<'a> Node<'a> {
     /// Its form.
     pub(super) fn form(self) -> Form<'a> {
         match (self.kind(), text(self.schema, LIST_TYPE)) {
-            ("" | "object", _) if text(self.schema, "x-kubernetes-map-type") == "atomic" => {
-                Form::Leaf
-            }
+            ("" | "object", _) if text(self.schema, MAP_TYPE) == "atomic" => Form::Leaf,
             ("" | "object", _) => Form::Node(self),
             ("array", "map" | "set") => Form::Items(Items::Node(self)),
             _ => Form::Leaf,

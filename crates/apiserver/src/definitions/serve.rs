@@ -1,5 +1,6 @@
 //! The resources that a definition adds. Pure.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use api::resource::{Resource, ResourceRef, Subresource, Text, Texts};
@@ -142,6 +143,32 @@ fn one(definition: &Value, versions: &Arc<[Value]>, at: usize) -> Resource {
         storage_version_hash: hash(group, name, text(definition, "/spec/names/kind")).into(),
         stored_as: None,
     }
+}
+
+/// What a client of a deprecated version is told: the definition's own words, or where to go.
+pub(crate) fn deprecation(resource: &Resource) -> Option<String> {
+    let custom = resource.schema.custom()?;
+    let version = custom.version();
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return Some(own.to_owned());
+    }
+    let by_version = super::names::by_version;
+    let (group, kind, own) = (&resource.group, &resource.kind, &resource.version);
+    let better = custom
+        .versions()
+        .iter()
+        .filter(|other| other["served"] == true && other["deprecated"] != true)
+        .map(|other| text(other, "/name"))
+        .filter(|other| by_version(other, own) == Ordering::Less)
+        .min_by(|a, b| by_version(a, b));
+    let mut words = format!("{group}/{own} {kind} is deprecated");
+    if let Some(better) = better {
+        words.push_str(&format!("; use {group}/{better} {kind}"));
+    }
+    Some(words)
 }
 
 /// Upstream's hash of a version in storage.
