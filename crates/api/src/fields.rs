@@ -1,10 +1,12 @@
 //! Who set which field: sets of fields, `metadata.managedFields`, and server-side apply.
 //!
-//! What upstream's `structured-merge-diff` and `util/managedfields` do, over the one table of types.
+//! What upstream's `structured-merge-diff` and `util/managedfields` do, over the one table of types, and over
+//! the structural schemas of custom resources.
 //! Invariant: pure functions of values. An update never fails and never changes anything of an object
 //! but its `managedFields`; an apply that is refused changes nothing.
 
 mod apply;
+mod check;
 mod codec;
 mod compare;
 mod element;
@@ -12,6 +14,7 @@ mod entries;
 mod form;
 mod last_applied;
 mod merge;
+mod node;
 mod overlay;
 mod own;
 mod prune;
@@ -24,7 +27,8 @@ pub use apply::{ApplyError, Conflict};
 pub use codec::FieldsError;
 pub use element::Element;
 pub use entries::{Entry, ManagedFields, Operation};
-pub use form::{Form, TypeError};
+pub use form::{Form, Items, TypeError};
+pub use node::Node;
 pub use overlay::{OverlayError, overlay};
 pub use own::{Target, apply, keep_times, update};
 pub use scale::{scale_to_workload, workload_to_scale};

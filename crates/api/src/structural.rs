@@ -7,6 +7,7 @@
 mod check;
 mod columns;
 mod default;
+mod format;
 mod prune;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,15 @@ pub use check::check;
 use crate::MAX_DEPTH;
 use crate::validate::FieldError;
 
-const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
-const EMBEDDED: &str = "x-kubernetes-embedded-resource";
+pub(crate) const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+pub(crate) const EMBEDDED: &str = "x-kubernetes-embedded-resource";
+pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
-const LIST_TYPE: &str = "x-kubernetes-list-type";
+pub(crate) const LIST_TYPE: &str = "x-kubernetes-list-type";
+pub(crate) const MAP_TYPE: &str = "x-kubernetes-map-type";
 const LIST_KEYS: &str = "x-kubernetes-list-map-keys";
+
+const NONE: &Value = &Value::Null;
 
 /// How large a compiled pattern may become.
 const PATTERN_LIMIT_BYTES: usize = 1 << 20;
@@ -41,28 +46,39 @@ pub trait ObjectRules: std::fmt::Debug + Send + Sync {
 /// What describes the objects of one version of a custom resource.
 #[derive(Debug)]
 pub struct Custom {
-    /// The version as its definition has it.
-    version: Value,
+    /// All versions of the definition.
+    versions: Arc<[Value]>,
+    /// The one that this is.
+    at: usize,
     patterns: HashMap<String, Option<Regex>>,
     rules: Option<Box<dyn ObjectRules>>,
+    defaults: bool,
 }
 
 impl Custom {
     /// Of an entry of a definition's `spec.versions`.
     #[must_use]
     pub fn new(version: &Value) -> Arc<Self> {
-        Self::with_rules(version, None)
+        Self::among(&[version.clone()].into(), 0, None)
     }
 
-    /// As [`Custom::new`], with the rules of the schema.
+    /// Of the entry of a definition's `spec.versions` that stands at `at`, with the rules of its
+    /// schema.
     #[must_use]
-    pub fn with_rules(version: &Value, rules: Option<Box<dyn ObjectRules>>) -> Arc<Self> {
+    pub fn among(
+        versions: &Arc<[Value]>,
+        at: usize,
+        rules: Option<Box<dyn ObjectRules>>,
+    ) -> Arc<Self> {
         let mut patterns = HashMap::new();
-        collect(schema_of(version), &mut patterns, 0);
+        let schema = versions.get(at).map_or(NONE, schema_of);
+        collect(schema, &mut patterns, 0);
         Arc::new(Self {
-            version: version.clone(),
+            versions: versions.clone(),
+            at,
             patterns,
             rules,
+            defaults: any_default(schema, 0),
         })
     }
 
@@ -75,19 +91,38 @@ impl Custom {
     /// Its `openAPIV3Schema`.
     #[must_use]
     pub fn schema(&self) -> &Value {
-        schema_of(&self.version)
+        schema_of(self.version())
     }
 
     /// Its entry in the definition.
     #[must_use]
     pub fn version(&self) -> &Value {
-        &self.version
+        self.versions.get(self.at).unwrap_or(NONE)
+    }
+
+    /// All versions of its definition, as that has them.
+    #[must_use]
+    pub fn versions(&self) -> &[Value] {
+        &self.versions
+    }
+
+    /// Whether its schema fills in anything.
+    #[must_use]
+    pub fn has_defaults(&self) -> bool {
+        self.defaults
+    }
+
+    /// The `openAPIV3Schema` of another version of the definition, by its name.
+    #[must_use]
+    pub fn schema_in(&self, name: &str) -> Option<&Value> {
+        let mut versions = self.versions.iter();
+        versions.find(|v| text(v, "name") == name).map(schema_of)
     }
 
     /// The paths of its scale: of the spec's replicas, the status' replicas, and the selector.
     #[must_use]
     pub fn scale(&self) -> Option<(&str, &str, Option<&str>)> {
-        let scale = self.version.get("subresources")?.get("scale")?;
+        let scale = self.version().get("subresources")?.get("scale")?;
         let path = |name: &str| scale.get(name).and_then(Value::as_str);
         Some((
             path("specReplicasPath")?,
@@ -98,7 +133,7 @@ impl Custom {
 
     /// The fields that can be selected on, as `spec.color`.
     pub fn selectable(&self) -> impl Iterator<Item = &str> {
-        let fields = self.version.get("selectableFields");
+        let fields = self.version().get("selectableFields");
         let paths = fields.and_then(Value::as_array).into_iter().flatten();
         paths
             .filter_map(|field| field.get("jsonPath")?.as_str())
@@ -107,7 +142,6 @@ impl Custom {
 }
 
 fn schema_of(version: &Value) -> &Value {
-    const NONE: &Value = &Value::Null;
     version
         .get("schema")
         .and_then(|schema| schema.get("openAPIV3Schema"))
@@ -136,6 +170,12 @@ fn collect(schema: &Value, patterns: &mut HashMap<String, Option<Regex>>, depth:
     }
 }
 
+fn any_default(schema: &Value, depth: usize) -> bool {
+    depth <= MAX_DEPTH
+        && (schema.get("default").is_some()
+            || children(schema).iter().any(|s| any_default(s, depth + 1)))
+}
+
 /// All schemas right below one.
 fn children(schema: &Value) -> Vec<&Value> {
     let mut found = Vec::new();
@@ -158,18 +198,18 @@ fn children(schema: &Value) -> Vec<&Value> {
     found
 }
 
-fn flag(schema: &Value, name: &str) -> bool {
+pub(crate) fn flag(schema: &Value, name: &str) -> bool {
     schema
         .get(name)
         .and_then(Value::as_bool)
         .unwrap_or_default()
 }
 
-fn text<'a>(schema: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text<'a>(schema: &'a Value, name: &str) -> &'a str {
     schema.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+pub(crate) fn properties(schema: &Value) -> Option<&Map<String, Value>> {
     schema.get("properties").and_then(Value::as_object)
 }
 
@@ -186,7 +226,7 @@ fn is_open(schema: &Value) -> bool {
 }
 
 /// The members that name an item of an associative list.
-fn list_keys(schema: &Value) -> Vec<&str> {
+pub(crate) fn list_keys(schema: &Value) -> Vec<&str> {
     if text(schema, LIST_TYPE) != "map" {
         return Vec::new();
     }

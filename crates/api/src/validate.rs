@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod container;
 mod cron;
+mod definition;
 mod error;
 mod meta;
 pub mod names;
@@ -31,6 +32,7 @@ use serde_json::Value;
 use crate::resource::Resource;
 use at::{At, Errors};
 
+pub use definition::approval;
 pub use error::{FieldError, FieldErrorKind};
 
 /// What is wrong with a new object (defaulted, name and namespace filled in).
@@ -115,9 +117,7 @@ fn content(res: &Resource, new: &At<'_, '_>, old: Option<&Value>, out: &mut Erro
         ("node.k8s.io", "RuntimeClass") => cluster::runtime_class(new, old, out),
         ("autoscaling", "HorizontalPodAutoscaler") => cluster::autoscaler(new, out),
         ("policy", "PodDisruptionBudget") => cluster::disruption_budget(new, out),
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
-            cluster::custom_resource_definition(new, out)
-        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::check(new, old, out),
         (
             "admissionregistration.k8s.io",
             kind @ ("MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration"),

@@ -1,6 +1,7 @@
 //! Content negotiation: in which form an answer is wanted, and in which a body came.
 
 use api::proto;
+use api::resource::Resource;
 use api::status::ApiError;
 use http::{HeaderMap, header};
 
@@ -119,6 +120,25 @@ fn thousandths(quality: f32) -> u32 {
 
 /// Chooses the form of an answer; `shapes` says whether Table and PartialObjectMetadata make sense.
 pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Accepted, ApiError> {
+    choose(headers, list, shapes, true)
+}
+
+/// Chooses the form of an answer of a resource's objects: custom ones have none in protobuf, other
+/// than their metadata.
+pub(crate) fn accept_for(
+    resource: &Resource,
+    headers: &HeaderMap,
+    list: bool,
+) -> Result<Accepted, ApiError> {
+    choose(headers, list, true, resource.schema.custom().is_none())
+}
+
+fn choose(
+    headers: &HeaderMap,
+    list: bool,
+    shapes: bool,
+    protobuf: bool,
+) -> Result<Accepted, ApiError> {
     let clauses = clauses(headers);
     if clauses.is_empty() {
         return Ok(Accepted {
@@ -135,6 +155,7 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
             _ => continue,
         };
         let shape = match clause.param("as") {
+            None if syntax == Syntax::Protobuf && !protobuf => continue,
             None => Shape::Object,
             Some(_) if !shapes || clause.param("g") != Some("meta.k8s.io") => continue,
             Some(_) if !matches!(clause.param("v"), Some("v1" | "v1beta1")) => continue,
@@ -159,9 +180,12 @@ pub(crate) fn accept(headers: &HeaderMap, list: bool, shapes: bool) -> Result<Ac
 }
 
 /// Chooses the form of a watch's frames: there is none in YAML.
-pub(crate) fn accept_stream(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+pub(crate) fn accept_stream(
+    resource: &Resource,
+    headers: &HeaderMap,
+) -> Result<Accepted, ApiError> {
     let refused = || ApiError::not_acceptable(STREAMS);
-    match accept(headers, false, true) {
+    match accept_for(resource, headers, false) {
         Ok(accepted) if accepted.syntax == Syntax::Yaml => Err(refused()),
         Ok(accepted) => Ok(accepted),
         Err(_) => Err(refused()),

@@ -445,7 +445,7 @@ impl ApiServer {
             ("", "componentstatuses") => {
                 vec!["v1 ComponentStatus is deprecated in v1.19+".to_owned()]
             }
-            _ => Vec::new(),
+            _ => crate::definitions::deprecation(&res).into_iter().collect(),
         };
         let writes = !matches!(info.verb, "get" | "list" | "watch");
         let dry_run = writes && query.dry_run()?;

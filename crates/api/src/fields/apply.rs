@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use super::check;
 use super::compare::Comparison;
 use super::element::{Element, same};
 use super::entries::{self, Entry, Id, ManagedFields, Operation};
-use super::form::{self, TypeError};
+use super::form::TypeError;
 use super::last_applied;
 use super::merge::merge;
 use super::own::{Target, strip};
@@ -95,7 +96,7 @@ pub(super) fn check(target: &Target<'_>, config: &Value) -> Result<(), ApplyErro
     if managed.is_some_and(|managed| !managed.is_null()) {
         return Err(ApplyError::ManagedFields);
     }
-    form::check(&target.schema, config).map_err(|reason| ApplyError::Untyped {
+    check::check(&target.schema, config).map_err(|reason| ApplyError::Untyped {
         object: format!(
             "{}/{}; {shown}",
             crate::meta::namespace(config),

@@ -22,7 +22,7 @@ pub(super) struct Comparison {
 
 impl Comparison {
     /// Compares two values of a form.
-    pub(super) fn of(form: Form, old: &Value, new: &Value) -> Result<Self, TypeError> {
+    pub(super) fn of(form: Form<'_>, old: &Value, new: &Value) -> Result<Self, TypeError> {
         let mut walk = Walk::default();
         walk.value(form, Some(old), Some(new))?;
         Ok(walk.found)
@@ -53,7 +53,7 @@ struct Walk {
 type Side<'a> = Option<&'a Value>;
 
 impl Walk {
-    fn value(&mut self, form: Form, old: Side<'_>, new: Side<'_>) -> Result<(), TypeError> {
+    fn value(&mut self, form: Form<'_>, old: Side<'_>, new: Side<'_>) -> Result<(), TypeError> {
         let (Some(a), Some(b)) = (old, new) else {
             let Some(one) = old.or(new) else {
                 return Ok(());
@@ -64,10 +64,10 @@ impl Walk {
             return Ok(());
         }
         let (of_old, of_new) = (form.seen(a), form.seen(b));
-        let like = |a: Form| std::mem::discriminant(&a);
+        let alike = std::mem::discriminant(&of_old) == std::mem::discriminant(&of_new);
         if b.is_null() {
             self.seen(of_old, old, new)
-        } else if a.is_null() || like(of_old) == like(of_new) {
+        } else if a.is_null() || alike {
             self.seen(of_new, old, new)
         } else {
             // Only where any JSON may stand: what was below goes, what is below comes.
@@ -76,7 +76,7 @@ impl Walk {
         }
     }
 
-    fn seen(&mut self, form: Form, old: Side<'_>, new: Side<'_>) -> Result<(), TypeError> {
+    fn seen(&mut self, form: Form<'_>, old: Side<'_>, new: Side<'_>) -> Result<(), TypeError> {
         match form {
             Form::Leaf => {
                 self.leaf(old, new);
@@ -90,7 +90,7 @@ impl Walk {
                 }
                 self.items(form, old, new)?;
             }
-            Form::Object(_) | Form::Map(_) | Form::Free => {
+            Form::Object(_) | Form::Map(_) | Form::Node(_) | Form::Free => {
                 let empty = Map::new();
                 let old_map = old.and_then(Value::as_object).unwrap_or(&empty);
                 let new_map = new.and_then(Value::as_object).unwrap_or(&empty);
@@ -120,7 +120,7 @@ impl Walk {
 
     fn members(
         &mut self,
-        form: Form,
+        form: Form<'_>,
         old: &Map<String, Value>,
         new: &Map<String, Value>,
     ) -> Result<(), TypeError> {
@@ -137,7 +137,7 @@ impl Walk {
 
     fn member(
         &mut self,
-        form: Form,
+        form: Form<'_>,
         name: &str,
         old: Side<'_>,
         new: Side<'_>,
@@ -151,7 +151,7 @@ impl Walk {
     fn below(
         &mut self,
         element: Element,
-        form: Form,
+        form: Form<'_>,
         old: Side<'_>,
         new: Side<'_>,
     ) -> Result<(), TypeError> {
@@ -164,7 +164,7 @@ impl Walk {
         })
     }
 
-    fn items(&mut self, form: Form, old: Side<'_>, new: Side<'_>) -> Result<(), TypeError> {
+    fn items(&mut self, form: Form<'_>, old: Side<'_>, new: Side<'_>) -> Result<(), TypeError> {
         let mut named: BTreeMap<Element, [Vec<&Value>; 2]> = BTreeMap::new();
         for (side, list) in [old, new].into_iter().enumerate() {
             let list = list.and_then(Value::as_array).into_iter().flatten();

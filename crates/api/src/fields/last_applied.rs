@@ -18,7 +18,7 @@ pub(super) fn unchanged(target: &Target<'_>, live: &Value) -> Option<Set> {
     let text = crate::meta::annotation(live, ANNOTATION)?;
     let last: Value = serde_json::from_str(text).ok()?;
     let version = last.get("apiVersion").and_then(Value::as_str);
-    if version != Some(target.api_version) || super::form::check(&target.schema, &last).is_err() {
+    if version != Some(target.api_version) || super::check::check(&target.schema, &last).is_err() {
         return None;
     }
     let form = target.form();

@@ -10,13 +10,13 @@ use super::form::{Form, TypeError};
 use super::tree::at;
 
 /// Merges `new` into `old`.
-pub(super) fn merge(form: Form, old: &Value, new: &Value) -> Result<Value, TypeError> {
+pub(super) fn merge(form: Form<'_>, old: &Value, new: &Value) -> Result<Value, TypeError> {
     Ok(value(form, Some(old), Some(new))?.unwrap_or(Value::Null))
 }
 
 type Side<'a> = Option<&'a Value>;
 
-fn value(form: Form, old: Side<'_>, new: Side<'_>) -> Result<Option<Value>, TypeError> {
+fn value(form: Form<'_>, old: Side<'_>, new: Side<'_>) -> Result<Option<Value>, TypeError> {
     let Some(first) = new.or(old) else {
         return Ok(None);
     };
@@ -34,7 +34,7 @@ fn value(form: Form, old: Side<'_>, new: Side<'_>) -> Result<Option<Value>, Type
             }
             items(form, old, new).map(Some)
         }
-        Form::Object(_) | Form::Map(_) | Form::Free => {
+        Form::Object(_) | Form::Map(_) | Form::Node(_) | Form::Free => {
             let empty = Map::new();
             let old_map = old.and_then(Value::as_object).unwrap_or(&empty);
             let new_map = new.and_then(Value::as_object).unwrap_or(&empty);
@@ -47,7 +47,7 @@ fn value(form: Form, old: Side<'_>, new: Side<'_>) -> Result<Option<Value>, Type
 }
 
 fn members(
-    form: Form,
+    form: Form<'_>,
     old: &Map<String, Value>,
     new: &Map<String, Value>,
 ) -> Result<Value, TypeError> {
@@ -70,7 +70,7 @@ struct Named<'a> {
 }
 
 impl<'a> Named<'a> {
-    fn of(form: Form, list: Option<&'a Value>, many: bool) -> Result<Self, TypeError> {
+    fn of(form: Form<'_>, list: Option<&'a Value>, many: bool) -> Result<Self, TypeError> {
         let mut order = Vec::new();
         let mut by_name = BTreeMap::new();
         let items = list.and_then(Value::as_array).into_iter().flatten();
@@ -92,7 +92,7 @@ impl<'a> Named<'a> {
 }
 
 /// The items of both: in the order of `new` where that says one, the others where they stood.
-fn items(form: Form, old: Side<'_>, new: Side<'_>) -> Result<Value, TypeError> {
+fn items(form: Form<'_>, old: Side<'_>, new: Side<'_>) -> Result<Value, TypeError> {
     let new = Named::of(form, new, false)?;
     let old = Named::of(form, old, true)?;
     let join = |name: &Element, old: Side<'_>, new: Side<'_>| {

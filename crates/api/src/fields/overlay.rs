@@ -21,7 +21,7 @@ pub enum OverlayError {
 ///
 /// # Errors
 /// `patch` sets something atomic, or something is not of its type.
-pub fn overlay(form: Form, live: &Value, patch: &Value) -> Result<Value, OverlayError> {
+pub fn overlay(form: Form<'_>, live: &Value, patch: &Value) -> Result<Value, OverlayError> {
     let mut atomic = Vec::new();
     find_atomic(form, patch, "", 0, &mut atomic);
     if !atomic.is_empty() {
@@ -30,7 +30,7 @@ pub fn overlay(form: Form, live: &Value, patch: &Value) -> Result<Value, Overlay
     Ok(merge(form, live, patch)?)
 }
 
-fn find_atomic(form: Form, value: &Value, path: &str, depth: usize, found: &mut Vec<String>) {
+fn find_atomic(form: Form<'_>, value: &Value, path: &str, depth: usize, found: &mut Vec<String>) {
     if depth > MAX_DEPTH {
         return;
     }

@@ -9,6 +9,7 @@ use super::apply::{self, ApplyError};
 use super::compare::Comparison;
 use super::entries::{Entry, Id, ManagedFields, Operation};
 use super::form::{Form, TypeError, zero};
+use super::node::Node;
 use super::reset::Reset;
 use super::set::Set;
 use crate::resource::{self, Resource};
@@ -78,14 +79,19 @@ impl<'a> Target<'a> {
         })
     }
 
-    pub(super) fn form(&self) -> Form {
+    pub(super) fn form(&self) -> Form<'_> {
         Form::of(&self.schema)
     }
 
     /// The form of the objects in a version of theirs.
-    pub(super) fn form_at(&self, version: &str) -> Option<Form> {
+    pub(super) fn form_at(&self, version: &str) -> Option<Form<'_>> {
         if version == self.api_version {
             return Some(self.form());
+        }
+        if let (Schema::Custom(custom), Some(own)) = (&self.schema, self.resource) {
+            let (group, version) = resource::split_api_version(version);
+            let schema = custom.schema_in(version).filter(|_| *own.group == *group)?;
+            return Some(Node::root(schema).form());
         }
         Some(Form::of(&self.in_version(version)?.schema))
     }
@@ -101,14 +107,18 @@ impl<'a> Target<'a> {
     }
 
     /// An object of this target's version in another version; nothing when there is no such version.
-    pub(super) fn at(&self, value: &Value, version: &str) -> Option<(Form, Value)> {
+    pub(super) fn at(&self, value: &Value, version: &str) -> Option<(Form<'_>, Value)> {
         self.between(value, self.api_version, version)
     }
 
-    pub(super) fn between(&self, value: &Value, from: &str, to: &str) -> Option<(Form, Value)> {
+    pub(super) fn between(&self, value: &Value, from: &str, to: &str) -> Option<(Form<'_>, Value)> {
         let form = self.form_at(to)?;
         let mut value = value.clone();
-        if from != to {
+        if from != to && self.schema.custom().is_some() {
+            if let Value::Object(map) = &mut value {
+                map.insert("apiVersion".to_owned(), to.into());
+            }
+        } else if from != to {
             crate::convert::convert(self.in_version(from)?, self.in_version(to)?, &mut value);
         }
         Some((form, value))
@@ -141,7 +151,7 @@ impl<'a> Target<'a> {
 
     pub(super) fn compare(
         &self,
-        form: Form,
+        form: Form<'_>,
         old: &Value,
         new: &Value,
     ) -> Result<Comparison, TypeError> {

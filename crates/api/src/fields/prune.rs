@@ -11,7 +11,7 @@ use super::set::{Node, Set};
 
 impl Set {
     /// The set where every named member of an object that has something below it is in it too.
-    fn with_named(&self, form: Form) -> Self {
+    fn with_named(&self, form: Form<'_>) -> Self {
         let nodes = self.nodes().iter().map(|node| {
             let (below, declared) = match &node.element {
                 Element::Field(name) => form.member(name),
@@ -28,7 +28,7 @@ impl Set {
     }
 
     /// The set after a change of the table: what has become one value is owned as one.
-    pub(super) fn conform(&mut self, form: Form) {
+    pub(super) fn conform(&mut self, form: Form<'_>) {
         if self.conforms(form) {
             return;
         }
@@ -45,7 +45,7 @@ impl Set {
         *self = Self::from_nodes(nodes.collect());
     }
 
-    fn conforms(&self, form: Form) -> bool {
+    fn conforms(&self, form: Form<'_>) -> bool {
         self.nodes().iter().all(|node| {
             let below = below(form, &node.element);
             node.below.is_empty() || (!matches!(below, Form::Leaf) && node.below.conforms(below))
@@ -53,7 +53,7 @@ impl Set {
     }
 }
 
-fn below(form: Form, element: &Element) -> Form {
+fn below<'f>(form: Form<'f>, element: &Element) -> Form<'f> {
     match element {
         Element::Field(name) => form.member(name).0,
         Element::Key(_) => form.item(),
@@ -62,7 +62,7 @@ fn below(form: Form, element: &Element) -> Form {
 }
 
 /// The value without these fields. What is empty afterwards is null, as upstream leaves it.
-fn remove(form: Form, value: &Value, gone: &Set) -> Value {
+fn remove(form: Form<'_>, value: &Value, gone: &Set) -> Value {
     match (form.seen(value), value) {
         (Form::Items { .. }, Value::Array(items)) => {
             let kept: Vec<Value> = items
@@ -79,7 +79,10 @@ fn remove(form: Form, value: &Value, gone: &Set) -> Value {
                 kept.into()
             }
         }
-        (form @ (Form::Object(_) | Form::Map(_) | Form::Free), Value::Object(map)) => {
+        (
+            form @ (Form::Object(_) | Form::Map(_) | Form::Node(_) | Form::Free),
+            Value::Object(map),
+        ) => {
             let kept: Map<String, Value> = map
                 .iter()
                 .filter_map(|(name, value)| {
@@ -99,7 +102,7 @@ fn remove(form: Form, value: &Value, gone: &Set) -> Value {
     }
 }
 
-fn left(form: Form, value: &Value, gone: Option<&Node>) -> Option<Value> {
+fn left(form: Form<'_>, value: &Value, gone: Option<&Node>) -> Option<Value> {
     match gone {
         None => Some(value.clone()),
         Some(node) if node.member => None,
@@ -162,7 +165,7 @@ fn add_back_owned(
 
 /// Puts back what the applier never had: fields of nobody.
 fn add_back_dangling(
-    form: Form,
+    form: Form<'_>,
     merged: &Value,
     pruned: &Value,
     last: &Set,

@@ -56,6 +56,9 @@ impl Reset {
                 _,
                 "status",
             ) => without(&[&["metadata"], &["spec"]]),
+            (_, _, "status") if resource.schema.custom().is_some() => {
+                without(&[&["metadata"], &["spec"]])
+            }
             (_, _, "status") => without(&[&["spec"]]),
             (_, _, "") if resource.subresource("status").is_some() => without(&[&["status"]]),
             _ => Self::Nothing,

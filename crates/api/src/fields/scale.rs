@@ -7,37 +7,37 @@ use super::set::Set;
 
 const SCALE_VERSION: &str = "autoscaling/v1";
 
-fn replicas() -> [Element; 2] {
-    [Element::field("spec"), Element::field("replicas")]
+const REPLICAS: &[&str] = &["spec", "replicas"];
+
+fn owns(entry: &Entry, path: &[&str]) -> bool {
+    let path: Vec<Element> = path.iter().map(|name| Element::field(name)).collect();
+    entry.fields.has(&path)
 }
 
-fn owns(entry: &Entry) -> bool {
-    entry.fields.has(&replicas())
-}
-
-/// The entries of a workload that own its replicas, as entries of its scale.
+/// The entries of a workload that own its replicas, which stand at `path`, as entries of its scale.
 #[must_use]
-pub fn workload_to_scale(workload: &ManagedFields) -> ManagedFields {
+pub fn workload_to_scale(workload: &ManagedFields, path: &[&str]) -> ManagedFields {
     let mut scale = ManagedFields::default();
-    for entry in workload.iter().filter(|entry| owns(entry)) {
+    for entry in workload.iter().filter(|entry| owns(entry, path)) {
         scale.push(Entry {
             api_version: SCALE_VERSION.to_owned(),
-            fields: Set::of(&[&["spec", "replicas"]]),
+            fields: Set::of(&[REPLICAS]),
             ..entry.clone()
         });
     }
     scale
 }
 
-/// The entries of a workload of a version after a write to its scale.
+/// The entries of a workload of a version after a write to its scale; its replicas stand at `path`.
 #[must_use]
 pub fn scale_to_workload(
     mut workload: ManagedFields,
     mut scale: ManagedFields,
     api_version: &str,
+    path: &[&str],
 ) -> ManagedFields {
-    let replicas = Set::of(&[&["spec", "replicas"]]);
-    scale.retain(owns);
+    let replicas = Set::of(&[path]);
+    scale.retain(|entry| owns(entry, REPLICAS));
     for entry in workload.iter_mut() {
         let alike = |other: &Entry| {
             other.manager == entry.manager
@@ -58,6 +58,7 @@ pub fn scale_to_workload(
     for entry in scale.iter() {
         workload.push(Entry {
             api_version: api_version.to_owned(),
+            fields: replicas.clone(),
             ..entry.clone()
         });
     }

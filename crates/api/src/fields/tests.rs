@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cost;
+mod custom;
 mod merges;
 mod properties;
 mod sets;

@@ -6,7 +6,7 @@ use super::element::Element;
 use super::form::{Form, TypeError};
 use super::set::{Node, Set};
 
-impl Form {
+impl Form<'_> {
     /// The set of the fields that a value of this form sets.
     ///
     /// # Errors
@@ -17,7 +17,7 @@ impl Form {
 }
 
 /// Whether the value is a leaf, and the fields below it.
-fn tree(form: Form, value: &Value) -> Result<(bool, Set), TypeError> {
+fn tree(form: Form<'_>, value: &Value) -> Result<(bool, Set), TypeError> {
     match (form.seen(value), value) {
         (Form::Leaf, _) => Ok((true, Set::default())),
         (form, Value::Object(map)) => {
@@ -41,7 +41,7 @@ fn tree(form: Form, value: &Value) -> Result<(bool, Set), TypeError> {
 }
 
 /// The fields of a list; of items with one name only that name.
-fn of_items(form: Form, items: &[Value]) -> Result<Set, TypeError> {
+fn of_items(form: Form<'_>, items: &[Value]) -> Result<Set, TypeError> {
     let mut named = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         named.push((form.name_of(item).map_err(|e| at(index, e))?, item));

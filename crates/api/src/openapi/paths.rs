@@ -13,6 +13,14 @@ const PATCHES: [&str; 5] = [
     "application/apply-patch+yaml",
     "application/apply-patch+cbor",
 ];
+/// Those of custom resources.
+const CUSTOM_PATCHES: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/apply-patch+yaml",
+];
+const CUSTOM_PRODUCED: [&str; 2] = ["application/json", "application/yaml"];
+const CUSTOM_CONSUMED: [&str; 2] = CUSTOM_PRODUCED;
 const PRODUCED: [&str; 3] = [
     "application/json",
     "application/yaml",
@@ -354,10 +362,12 @@ impl Writer<'_> {
             "x-kubernetes-action": operation.action,
             "x-kubernetes-group-version-kind": {"group": kind_group, "version": kind_version, "kind": kind},
         });
-        let consumed: &[&str] = if operation.method == "patch" {
-            &PATCHES
-        } else {
-            &["*/*"]
+        let custom = self.resource.schema.custom().is_some();
+        let consumed: &[&str] = match (operation.method == "patch", custom) {
+            (true, false) => &PATCHES,
+            (true, true) => &CUSTOM_PATCHES,
+            (false, false) => &["*/*"],
+            (false, true) => &CUSTOM_CONSUMED,
         };
         if let Some(body) = &operation.body {
             let schema = self.dialect.reference(body);
@@ -377,13 +387,20 @@ impl Writer<'_> {
             }
         }
         if self.dialect == Dialect::V2 {
-            value["produces"] = PRODUCED.as_slice().into();
+            value["produces"] = self.produced().into();
             value["schemes"] = json!(["https"]);
         }
         if !parameters.is_empty() {
             value["parameters"] = parameters.into();
         }
         value
+    }
+
+    fn produced(&self) -> &'static [&'static str] {
+        match self.resource.schema.custom() {
+            None => &PRODUCED,
+            Some(_) => &CUSTOM_PRODUCED,
+        }
     }
 
     fn answer(&self, answer: Option<&str>) -> Value {
@@ -394,7 +411,8 @@ impl Writer<'_> {
         match self.dialect {
             Dialect::V2 => json!({"description": "OK", "schema": schema}),
             Dialect::V3 => {
-                let content: Map<String, Value> = PRODUCED
+                let content: Map<String, Value> = self
+                    .produced()
                     .iter()
                     .map(|t| ((*t).to_owned(), json!({"schema": schema})))
                     .collect();

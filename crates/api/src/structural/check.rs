@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    Custom, EMBEDDED, INT_OR_STRING, LIST_KEYS, LIST_TYPE, PRESERVE, compile, default, flag,
-    list_keys, properties, text,
+    Custom, EMBEDDED, INT_OR_STRING, LIST_KEYS, LIST_TYPE, MAP_TYPE, PRESERVE, compile, default,
+    flag, list_keys, properties, text,
 };
 use crate::MAX_DEPTH;
 use crate::validate::FieldError;
@@ -29,6 +29,21 @@ pub fn check(version: &Value, path: &str) -> Vec<FieldError> {
     walk.errors
 }
 
+/// Whether a schema of metadata says something of names only.
+fn is_bare(metadata: &Value) -> bool {
+    let members = metadata.as_object().into_iter().flatten();
+    members
+        .into_iter()
+        .all(|(name, value)| match name.as_str() {
+            "type" | "default" => true,
+            "properties" => value.as_object().is_some_and(|all| {
+                all.keys()
+                    .all(|name| name == "name" || name == "generateName")
+            }),
+            _ => false,
+        })
+}
+
 struct Walk<'a> {
     custom: &'a Custom,
     errors: Vec<FieldError>,
@@ -46,6 +61,8 @@ impl Walk<'_> {
         self.kind(schema, path, place);
         self.keywords(schema, path);
         self.lists(schema, path);
+        self.maps(schema, path);
+        self.resources(schema, path, place);
         self.default(schema, path);
         if properties(schema).is_some() && schema.get("additionalProperties").is_some() {
             let words = "additionalProperties and properties are mutual exclusive";
@@ -167,14 +184,8 @@ impl Walk<'_> {
     fn lists(&mut self, schema: &Value, path: &str) {
         let (list, kind) = (text(schema, LIST_TYPE), text(schema, "type"));
         let at = format!("{path}.{LIST_TYPE}");
-        if !list.is_empty() && kind != "array" {
-            let at = if kind.is_empty() {
-                format!("{path}.type")
-            } else {
-                at.clone()
-            };
-            let words = format!("must be array if {LIST_TYPE} is {list}");
-            self.errors.push(FieldError::invalid(at, kind, words));
+        if !list.is_empty() {
+            self.needs_type(kind, "array", LIST_TYPE, path);
         }
         if !["", "atomic", "set", "map"].contains(&list) {
             self.errors.push(FieldError::not_supported(
@@ -182,6 +193,10 @@ impl Walk<'_> {
                 list,
                 &["atomic", "map", "set"],
             ));
+        }
+        let items = schema.get("items").unwrap_or(&Value::Null);
+        if list == "set" || list == "map" {
+            self.items(items, list, path);
         }
         let named = schema
             .get(LIST_KEYS)
@@ -193,13 +208,12 @@ impl Walk<'_> {
                 .push(FieldError::required(format!("{path}.{LIST_KEYS}"), words));
         } else if list != "map" && named {
             let words = "must be map if x-kubernetes-list-map-keys is non-empty";
-            self.errors.push(FieldError::invalid(
-                format!("{path}.{LIST_TYPE}"),
-                list,
-                words,
-            ));
+            let at = format!("{path}.{LIST_TYPE}");
+            self.errors.push(match list {
+                "" => FieldError::required(at, words),
+                list => FieldError::invalid(at, list, words),
+            });
         }
-        let items = schema.get("items").unwrap_or(&Value::Null);
         for key in list_keys(schema) {
             let required = items.get("required").and_then(Value::as_array);
             let required = required.is_some_and(|names| names.iter().any(|name| name == key));
@@ -209,10 +223,129 @@ impl Walk<'_> {
                 self.errors.push(FieldError::invalid(at, key, words));
                 continue;
             };
+            if matches!(text(property, "type"), "array" | "object") {
+                let at = format!("{path}.items.properties[{key}].type");
+                let words = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                let kind = text(items, "type");
+                self.errors.push(FieldError::invalid(at, kind, words));
+            }
+            if flag(property, "nullable") {
+                let at = format!("{path}.items.properties[{key}].nullable");
+                let words =
+                    "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+                self.forbidden(at, words);
+            }
             if !required && property.get("default").is_none() {
                 let at = format!("{path}.items.properties[{key}].default");
                 let words = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
                 self.errors.push(FieldError::required(at, words));
+            }
+        }
+    }
+
+    /// An extension that only one type has.
+    fn needs_type(&mut self, kind: &str, wanted: &str, extension: &str, path: &str) {
+        if kind == wanted {
+            return;
+        }
+        let at = format!("{path}.type");
+        let words = format!("must be {wanted} if {extension} is specified");
+        self.errors.push(match kind {
+            "" => FieldError::required(at, words),
+            kind => FieldError::invalid(at, kind, words),
+        });
+    }
+
+    /// The items of a list in which each has a name.
+    fn items(&mut self, items: &Value, list: &str, path: &str) {
+        if flag(items, "nullable") {
+            let words = format!("cannot be nullable when x-kubernetes-list-type is {list}");
+            self.forbidden(format!("{path}.items.nullable"), &words);
+        }
+        let kind = text(items, "type");
+        if list == "map" {
+            if items.is_object() && kind != "object" {
+                let words = "must be object if parent array's x-kubernetes-list-type is map";
+                let at = format!("{path}.items.type");
+                self.errors.push(FieldError::invalid(at, kind, words));
+            }
+            return;
+        }
+        let words = "must be atomic as item of a list with x-kubernetes-list-type=set";
+        let (extension, fits) = match kind {
+            "array" => (LIST_TYPE, matches!(text(items, LIST_TYPE), "" | "atomic")),
+            "object" => (MAP_TYPE, text(items, MAP_TYPE) == "atomic"),
+            _ => return,
+        };
+        if !fits {
+            let at = format!("{path}.items.{extension}");
+            let found = items.get(LIST_TYPE).cloned().unwrap_or_default();
+            self.errors.push(FieldError::invalid(at, found, words));
+        }
+    }
+
+    fn maps(&mut self, schema: &Value, path: &str) {
+        let Some(map) = schema.get(MAP_TYPE).and_then(Value::as_str) else {
+            return;
+        };
+        self.needs_type(text(schema, "type"), "object", MAP_TYPE, path);
+        let known = ["atomic", "granular"];
+        if !known.contains(&map) {
+            let at = format!("{path}.{MAP_TYPE}");
+            self.errors.push(FieldError::not_supported(at, map, &known));
+        }
+    }
+
+    /// What a schema may say of whole objects, at its root or embedded.
+    fn resources(&mut self, schema: &Value, path: &str, place: Place) {
+        let (embedded, open) = (flag(schema, EMBEDDED), flag(schema, PRESERVE));
+        if flag(schema, INT_OR_STRING) {
+            let words = "must be false if x-kubernetes-int-or-string is true";
+            for (name, set) in [(PRESERVE, open), (EMBEDDED, embedded)] {
+                if set {
+                    let at = format!("{path}.{name}");
+                    self.errors.push(FieldError::invalid(at, true, words));
+                }
+            }
+        }
+        if embedded && schema.get("additionalProperties").is_some() {
+            let at = format!("{path}.additionalProperties");
+            self.forbidden(
+                at,
+                "must not be used if x-kubernetes-embedded-resource is set",
+            );
+        }
+        let named = properties(schema);
+        if embedded && !open && named.is_none_or(serde_json::Map::is_empty) {
+            let words = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+            let at = format!("{path}.properties");
+            self.errors.push(FieldError::required(at, words));
+        }
+        if place == Place::Root && flag(schema, "nullable") {
+            let at = format!("{path}.nullable");
+            self.forbidden(at, "nullable cannot be true at the root");
+        }
+        if place != Place::Root && !embedded {
+            return;
+        }
+        for (name, wanted) in [
+            ("kind", "string"),
+            ("apiVersion", "string"),
+            ("metadata", "object"),
+        ] {
+            let Some(below) = named.and_then(|all| all.get(name)) else {
+                continue;
+            };
+            let at = format!("{path}.properties[{name}]");
+            let kind = text(below, "type");
+            if kind != wanted {
+                let words = format!("must be {wanted}");
+                let at = format!("{at}.type");
+                self.errors.push(FieldError::invalid(at, kind, words));
+            }
+            if name == "metadata" && place == Place::Root && !is_bare(below) {
+                let words = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+                self.forbidden(at, words);
             }
         }
     }
@@ -254,7 +387,7 @@ impl Walk<'_> {
             (INT_OR_STRING, off),
             (LIST_KEYS, empty),
             (LIST_TYPE, undefined),
-            ("x-kubernetes-map-type", undefined),
+            (MAP_TYPE, undefined),
         ] {
             if schema.get(name).is_some() {
                 self.forbidden(format!("{path}.{name}"), words);

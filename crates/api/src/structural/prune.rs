@@ -2,11 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Custom, EMBEDDED, additional, flag, is_open, properties};
+use super::{Custom, EMBEDDED, OBJECT_META, additional, flag, is_open, properties};
 use crate::MAX_DEPTH;
 use crate::schema::{DecodeError, MAX_PROBLEMS, Problem, decode_type, type_by_name};
-
-const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 impl Custom {
     /// Prunes what the schema does not name and says so.

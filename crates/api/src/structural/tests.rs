@@ -125,6 +125,76 @@ fn schemas_must_be_structural() {
 }
 
 #[test]
+fn extensions_must_fit() {
+    let errors = |schema: Value| -> Vec<String> {
+        let root = json!({"type": "object", "properties": {"a": schema}});
+        let found = check(&version(root), "s");
+        found
+            .iter()
+            .map(|e| {
+                format!(
+                    "{}: {}",
+                    e.path.trim_start_matches("s.properties[a]"),
+                    e.body()
+                )
+            })
+            .collect()
+    };
+    let text = json!({"type": "string"});
+    for (schema, told) in [
+        (
+            json!({"type": "string", "x-kubernetes-map-type": "atomic"}),
+            ".type: Invalid value: \"string\": must be object if x-kubernetes-map-type is specified",
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-map-type": "other"}),
+            ".x-kubernetes-map-type: Unsupported value: \"other\": supported values: \"atomic\", \"granular\"",
+        ),
+        (
+            json!({"type": "object", "x-kubernetes-embedded-resource": true}),
+            ".properties: Required value: must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "set",
+                "items": {"type": "object", "properties": {"b": text}}}),
+            ".items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-type": "set",
+                "items": {"type": "string", "nullable": true}}),
+            ".items.nullable: Forbidden: cannot be nullable when x-kubernetes-list-type is set",
+        ),
+        (
+            json!({"type": "array", "x-kubernetes-list-map-keys": ["b"], "items": text}),
+            ".x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is non-empty",
+        ),
+        (
+            json!({"x-kubernetes-int-or-string": true, "x-kubernetes-preserve-unknown-fields": true}),
+            ".x-kubernetes-preserve-unknown-fields: Invalid value: true: must be false if x-kubernetes-int-or-string is true",
+        ),
+    ] {
+        assert_eq!(errors(schema), [told]);
+    }
+    let metadata = |metadata: Value| {
+        check(
+            &version(json!({"type": "object", "properties": {"metadata": metadata}})),
+            "s",
+        )
+        .len()
+    };
+    assert_eq!(
+        metadata(
+            json!({"type": "object", "properties": {"name": {"type": "string", "maxLength": 3}}})
+        ),
+        0
+    );
+    assert_eq!(
+        metadata(json!({"type": "object", "properties": {"labels": {"type": "object"}}})),
+        1
+    );
+}
+
+#[test]
 fn cells_by_paths() {
     let mut version = foos();
     version["additionalPrinterColumns"] = json!([

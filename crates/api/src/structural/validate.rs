@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use super::format::has_format;
 use super::{Custom, INT_OR_STRING, additional, flag, list_keys, properties, text};
 use crate::MAX_DEPTH;
 use crate::validate::{FieldError, FieldErrorKind};
@@ -365,26 +366,4 @@ impl Walk<'_> {
 
 fn size(schema: &Value, name: &str) -> Option<usize> {
     schema.get(name)?.as_u64()?.try_into().ok()
-}
-
-/// Whether a string has a format; formats that nobody checks are no constraint.
-fn has_format(format: &str, value: &str) -> bool {
-    match format {
-        "date-time" | "datetime" => value.parse::<jiff::Timestamp>().is_ok(),
-        "date" => value.parse::<jiff::civil::Date>().is_ok(),
-        "ipv4" => value.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => value.parse::<std::net::Ipv6Addr>().is_ok(),
-        "byte" => {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD
-                .decode(value)
-                .is_ok()
-        }
-        "uuid" => {
-            let hex: Vec<&str> = value.split('-').collect();
-            value.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
-                && hex.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
-        }
-        _ => true,
-    }
 }

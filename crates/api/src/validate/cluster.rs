@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::at::{At, Errors, get, same};
 use super::{names, resources, scheduling};
@@ -301,65 +301,4 @@ pub(super) fn disruption_budget(at: &At<'_, '_>, out: &mut Errors) {
         &spec.field("unhealthyPodEvictionPolicy"),
         &["AlwaysAllow", "IfHealthyBudget"],
     );
-}
-
-/// A CustomResourceDefinition: its names and versions; schemas are checked where they are compiled.
-pub(super) fn custom_resource_definition(at: &At<'_, '_>, out: &mut Errors) {
-    let (spec, name) = (at.field("spec"), at.field("metadata.name"));
-    let (group, plural, kind) = (
-        spec.field("group"),
-        spec.field("names.plural"),
-        spec.field("names.kind"),
-    );
-    if name.text() != format!("{}.{}", plural.text(), group.text()) {
-        out.invalid(&name, "must be spec.names.plural+\".\"+spec.group");
-    }
-    if group.is_empty() {
-        out.required(&group, "");
-    } else {
-        out.form(&group, names::dns_subdomain(group.text()));
-        if !group.text().contains('.') {
-            out.invalid(&group, "should be a domain with at least one dot");
-        }
-    }
-    out.one_of(&spec.field("scope"), &["Cluster", "Namespaced"]);
-    out.required_form(&plural, names::dns_1035_label);
-    if out.present(&kind) {
-        for detail in names::dns_1035_label(&kind.text().to_lowercase()) {
-            out.invalid(
-                &kind,
-                format!("may have mixed case, but should otherwise match: {detail}"),
-            );
-        }
-    }
-    let versions = spec.field("versions");
-    if versions.is_empty() {
-        out.required(&versions, "must have at least one version");
-        return;
-    }
-    let mut seen = HashSet::new();
-    let mut stored = 0;
-    for version in versions.items() {
-        let name = version.field("name");
-        out.form(&name, names::dns_1035_label(name.text()));
-        if !seen.insert(name.text()) {
-            out.invalid(&versions, "must contain unique version names");
-        }
-        stored += usize::from(version.field("storage").flag());
-        let schema = version.field("schema.openAPIV3Schema");
-        if !schema.is_set() {
-            out.required(&schema, "schemas are required");
-        }
-    }
-    if stored != 1 {
-        let shown: Value = versions
-            .items()
-            .map(|v| json!(v.field("name").text()))
-            .collect();
-        out.invalid_value(
-            &versions,
-            shown,
-            "must have exactly one version marked as storage version",
-        );
-    }
 }

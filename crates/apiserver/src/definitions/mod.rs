@@ -64,6 +64,8 @@ pub(crate) fn set_condition(
     }
 }
 
+pub(crate) use serve::deprecation;
+
 /// Lets the registry follow the cache; before the cache follows the store.
 pub(crate) fn set_up(state: &Arc<State>) {
     let kind = state.cache.kind(GROUP, PLURAL);

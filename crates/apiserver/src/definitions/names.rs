@@ -22,6 +22,10 @@ pub(super) fn plan(state: &State, definition: &Value) -> Option<Value> {
         .collect();
     let mut new = definition.clone();
     accept(&mut new, &others);
+    if let Some((status, reason, message)) = api::validate::approval(definition) {
+        let kind = "KubernetesAPIApprovalPolicyConformant";
+        set_condition(&mut new, kind, status, reason, &message);
+    }
     (new != *definition).then_some(new)
 }
 

@@ -1,5 +1,6 @@
 //! The resources that a definition adds. Pure.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use api::resource::{Resource, ResourceRef, Subresource, Text, Texts};
@@ -64,11 +65,11 @@ fn texts(value: &Value, pointer: &str) -> Texts {
     Texts::Shared(list.map(str::to_owned).collect())
 }
 
-fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
+fn versions(definition: &Value) -> Arc<[Value]> {
     let all = definition
         .pointer("/spec/versions")
         .and_then(Value::as_array);
-    all.into_iter().flatten()
+    all.map_or_else(Arc::default, |all| all.iter().cloned().collect())
 }
 
 /// What is served for a definition, in the order of discovery.
@@ -76,16 +77,19 @@ pub(super) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
     if !is_true(definition, "Established") {
         return Vec::new();
     }
-    let Some(stored) = storage(definition) else {
+    let versions = versions(definition);
+    let Some(stored) = storage(definition, &versions) else {
         return Vec::new();
     };
-    let mut all: Vec<Arc<Resource>> = versions(definition)
-        .filter(|version| version["served"] == true)
-        .map(|version| {
+    let mut all: Vec<Arc<Resource>> = versions
+        .iter()
+        .enumerate()
+        .filter(|(_, version)| version["served"] == true)
+        .map(|(at, version)| {
             if version["storage"] == true {
                 return stored.clone();
             }
-            let mut resource = one(definition, version);
+            let mut resource = one(definition, &versions, at);
             resource.stored_as = Some(stored.clone());
             resource.storage_version = stored.version.clone();
             Arc::new(resource)
@@ -97,15 +101,16 @@ pub(super) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
 
 /// The resource in whose form the objects are stored, served or not.
 pub(super) fn stored(definition: &Value) -> Option<ResourceRef> {
-    storage(definition).map(ResourceRef::from)
+    storage(definition, &versions(definition)).map(ResourceRef::from)
 }
 
-fn storage(definition: &Value) -> Option<Arc<Resource>> {
-    let version = versions(definition).find(|version| version["storage"] == true)?;
-    Some(Arc::new(one(definition, version)))
+fn storage(definition: &Value, versions: &Arc<[Value]>) -> Option<Arc<Resource>> {
+    let at = versions.iter().position(|v| v["storage"] == true)?;
+    Some(Arc::new(one(definition, versions, at)))
 }
 
-fn one(definition: &Value, version: &Value) -> Resource {
+fn one(definition: &Value, versions: &Arc<[Value]>, at: usize) -> Resource {
+    let version = &versions[at];
     let shared = |pointer: &str| Text::from(text(definition, pointer).to_owned());
     let name = text(version, "/name");
     let group = text(definition, "/spec/group");
@@ -134,13 +139,39 @@ fn one(definition: &Value, version: &Value) -> Resource {
         categories: texts(definition, &format!("{names}/categories")),
         verbs: if ending { ENDING } else { VERBS },
         subresources,
-        schema: Schema::Custom(Custom::with_rules(version, rules)),
+        schema: Schema::Custom(Custom::among(versions, at, rules)),
         list_schema: None,
         storage_group: shared("/spec/group"),
         storage_version: Text::from(name.to_owned()),
         storage_version_hash: hash(group, name, text(definition, "/spec/names/kind")).into(),
         stored_as: None,
     }
+}
+
+/// What a client of a deprecated version is told: the definition's own words, or where to go.
+pub(crate) fn deprecation(resource: &Resource) -> Option<String> {
+    let custom = resource.schema.custom()?;
+    let version = custom.version();
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return Some(own.to_owned());
+    }
+    let by_version = super::names::by_version;
+    let (group, kind, own) = (&resource.group, &resource.kind, &resource.version);
+    let better = custom
+        .versions()
+        .iter()
+        .filter(|other| other["served"] == true && other["deprecated"] != true)
+        .map(|other| text(other, "/name"))
+        .filter(|other| by_version(other, own) == Ordering::Less)
+        .min_by(|a, b| by_version(a, b));
+    let mut words = format!("{group}/{own} {kind} is deprecated");
+    if let Some(better) = better {
+        words.push_str(&format!("; use {group}/{better} {kind}"));
+    }
+    Some(words)
 }
 
 /// Upstream's hash of a version in storage.

@@ -50,6 +50,20 @@ pub(crate) fn owner(call: &Call, object: Option<&Value>) -> Bytes {
     format!("{}/{local}", call.resource.plural).into()
 }
 
+/// Takes what the object needs from the cluster's pools. They follow the cache, so the first refusal
+/// only says that it is time to learn: another server may have given back what they still hold.
+pub(crate) fn allocate(
+    call: &Call,
+    new: &mut Value,
+    old: Option<&Value>,
+    first: bool,
+) -> Result<(), Failed> {
+    match hooks::of(&call.resource).allocate(call, new, old) {
+        Err(_) if first => Err(Failed::Claimed),
+        done => Ok(done?),
+    }
+}
+
 /// Lets the cache see what another server has claimed.
 pub(crate) async fn learn(call: &Call) {
     if let Err(error) = super::fresh(call).await {

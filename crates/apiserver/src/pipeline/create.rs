@@ -58,7 +58,7 @@ pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<O
             meta::set(&mut new, "name", system::generated(&prefix));
         }
         let name = meta::name(&new).to_owned();
-        match try_create(call, new, &name).await {
+        match try_create(call, new, &name, attempt == 1).await {
             Ok(object) => return Ok(object),
             Err(Failed::Api(error)) => return Err(error),
             Err(Failed::Claimed) if attempt < ATTEMPTS => claims::learn(call).await,
@@ -76,7 +76,12 @@ pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<O
     }
 }
 
-async fn try_create(call: &Call, mut new: Value, name: &str) -> Result<Arc<Object>, Failed> {
+async fn try_create(
+    call: &Call,
+    mut new: Value,
+    name: &str,
+    first: bool,
+) -> Result<Arc<Object>, Failed> {
     let hook = hooks::of(&call.resource);
     system::on_create(call.resource.storage(), &call.namespace, &mut new);
     hook.prepare_create(call, &mut new)?;
@@ -92,7 +97,7 @@ async fn try_create(call: &Call, mut new: Value, name: &str) -> Result<Arc<Objec
             return Err(Failed::Conflict(None));
         }
     }
-    hook.allocate(call, &mut new, None)?;
+    claims::allocate(call, &mut new, None, first)?;
     let written = write::put(call, &local, Expect::Absent, None, &new).await;
     if call.dry_run || written.is_err() {
         hook.release(call, &new, None);

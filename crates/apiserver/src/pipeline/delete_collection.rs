@@ -17,7 +17,7 @@ const PARALLEL: usize = 16;
 
 /// Serves the request; answers the list of what it was about.
 pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError> {
-    let accepted = negotiate::accept(&call.headers, true, true)?;
+    let accepted = negotiate::accept_for(&call.resource, &call.headers, true)?;
     let form = Form::new(&call.resource, accepted, &call.query)?;
     let options = DeleteOptions::parse(call, body)?;
     let page = list::page(

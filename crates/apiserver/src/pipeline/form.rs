@@ -77,7 +77,8 @@ impl Form {
                 )));
             }
         };
-        let converted = resource.api_version != resource.storage().api_version;
+        let defaulted = resource.schema.custom().is_some_and(|c| c.has_defaults());
+        let converted = defaulted || resource.api_version != resource.storage().api_version;
         Ok(Self {
             resource: resource.clone(),
             accepted,
@@ -105,6 +106,10 @@ impl Form {
         let mut value = object.stored_value(&self.resource);
         if self.converted {
             api::convert::convert(self.resource.storage(), &self.resource, &mut value);
+            // What a schema has come to fill in since the object was written.
+            if self.resource.schema.custom().is_some() {
+                api::schema::apply_defaults(&self.resource, &mut value);
+            }
         }
         value
     }

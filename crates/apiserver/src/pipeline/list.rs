@@ -32,7 +32,7 @@ pub(crate) struct Page {
 
 /// Serves the request.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
-    let accepted = negotiate::accept(&call.headers, true, true)?;
+    let accepted = negotiate::accept_for(&call.resource, &call.headers, true)?;
     let form = Form::new(&call.resource, accepted, &call.query)?;
     let options = ListOptions::parse(&call.query, &call.resource, false)?;
     let page = page(call, options).await?;

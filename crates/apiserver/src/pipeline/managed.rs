@@ -86,14 +86,23 @@ pub(crate) fn keep(call: &Call, old: Option<&Value>, new: &mut Value) {
 }
 
 /// The managed fields of a workload, as its scale has them.
-pub(crate) fn to_scale(workload: &Value, scale: &mut Value) {
+pub(crate) fn to_scale(call: &Call, workload: &Value, scale: &mut Value) {
     let managed = ManagedFields::of(workload).unwrap_or_default();
-    fields::workload_to_scale(&managed).put(scale);
+    fields::workload_to_scale(&managed, &replicas(call)).put(scale);
 }
 
 /// The managed fields of a scale that was written, in its workload.
 pub(crate) fn from_scale(call: &Call, scale: &Value, workload: &mut Value) {
     let of = |object: &Value| ManagedFields::of(object).unwrap_or_default();
     let version = &call.resource.storage().api_version;
-    fields::scale_to_workload(of(workload), of(scale), version).put(workload);
+    let path = replicas(call);
+    fields::scale_to_workload(of(workload), of(scale), version, &path).put(workload);
+}
+
+/// Where a workload has its replicas.
+fn replicas(call: &Call) -> Vec<&str> {
+    let custom = call.resource.schema.custom();
+    let path = custom.and_then(|custom| custom.scale());
+    let path = path.map_or(".spec.replicas", |(path, ..)| path);
+    path.split('.').filter(|name| !name.is_empty()).collect()
 }

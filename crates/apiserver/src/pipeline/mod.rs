@@ -132,7 +132,7 @@ impl Call {
 
     /// The form of an answer of one object.
     pub(crate) fn form(&self) -> Result<form::Form, ApiError> {
-        let accepted: Accepted = negotiate::accept(&self.headers, false, true)?;
+        let accepted: Accepted = negotiate::accept_for(&self.resource, &self.headers, false)?;
         form::Form::new(&self.resource, accepted, &self.query)
     }
 

@@ -98,11 +98,11 @@ pub(crate) async fn change_as(
     mut make: impl FnMut(&Value) -> Result<Value, ApiError>,
 ) -> Result<Arc<Object>, ApiError> {
     let mut told = None;
-    for _ in 0..ATTEMPTS {
+    for round in 0..ATTEMPTS {
         let object = current(call, told.take())?;
         let old = object.stored_value(&call.resource);
         let new = make(&old)?;
-        match attempt(call, &object, &old, new, face).await {
+        match attempt(call, &object, &old, new, face, round == 0).await {
             Ok(object) => return Ok(object),
             Err(Failed::Api(error)) => return Err(error),
             Err(Failed::Conflict(entry)) => told = Some(entry),
@@ -123,6 +123,7 @@ async fn attempt(
     old: &Value,
     mut new: Value,
     face: Option<&dyn Face>,
+    first: bool,
 ) -> Result<Arc<Object>, Failed> {
     let storage_form = call.resource.storage();
     preconditions(call, object, old, &new)?;
@@ -145,7 +146,7 @@ async fn attempt(
         let stored = crate::codec::encode(&new);
         return Ok(write::loose(call, &local, &stored, revision)?);
     }
-    hook.allocate(call, &mut new, Some(old))?;
+    claims::allocate(call, &mut new, Some(old), first)?;
     let expect = Expect::At(object.revision);
     let written = write::put(call, &local, expect, Some(old), &new).await;
     if call.dry_run || written.is_err() {

@@ -23,7 +23,7 @@ const MIN_TIMEOUT_SECS: u64 = 1800;
 
 /// Serves the request.
 pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
-    let accepted = negotiate::accept_stream(&call.headers)?;
+    let accepted = negotiate::accept_stream(&call.resource, &call.headers)?;
     let form = Form::new(&call.resource, accepted, &call.query)?;
     let mut options = ListOptions::parse(&call.query, &call.resource, true)?;
     let filter = filter(call, &mut options);

@@ -98,7 +98,7 @@ impl Face for Shown {
 /// The scale of a workload, with who owns it.
 fn managed_scale(call: &Call, workload: &Value) -> Value {
     let mut scale = of(call, workload);
-    managed::to_scale(workload, &mut scale);
+    managed::to_scale(call, workload, &mut scale);
     scale
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::Cluster;
+use crate::harness::{Answer, Cluster};
 
 pub const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 pub const FOOS: &str = "/apis/example.com/v1/namespaces/default/foos";
@@ -16,7 +16,11 @@ pub fn definition() -> Value {
         "spec": {"type": "object", "properties": {
             "size": {"type": "integer", "maximum": 5},
             "color": {"type": "string", "default": "red"},
-            "replicas": {"type": "integer"}}},
+            "replicas": {"type": "integer"},
+            "ports": {"type": "array", "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+                "items": {"type": "object", "required": ["name"], "properties": {
+                    "name": {"type": "string"}, "port": {"type": "integer"}}}}}},
         "status": {"type": "object", "properties": {
             "replicas": {"type": "integer"}, "phase": {"type": "string"}}}}}});
     let version = |name: &str, storage: bool| {
@@ -88,6 +92,11 @@ async fn a_definition_is_established_and_told() {
         foo["properties"]["spec"]["properties"]["size"]["maximum"],
         5
     );
+    let paths = v3["paths"].as_object().unwrap();
+    let one = &paths["/apis/example.com/v1/namespaces/{namespace}/foos/{name}"];
+    let patches = one["patch"]["requestBody"]["content"].as_object().unwrap();
+    assert_eq!(patches.len(), 3);
+    assert!(!patches.contains_key("application/strategic-merge-patch+json"));
     let v2 = c.get("/openapi/v2").await.ok();
     assert!(v2["definitions"]["com.example.v1.Foo"].is_object());
 }
@@ -313,4 +322,153 @@ async fn objects_of_an_older_stored_version_are_served_in_every_version() {
     );
     let gone = c.delete(&format!("{v2}/old")).await;
     assert_eq!(gone.status, 200);
+}
+
+async fn apply(c: &Cluster, manager: &str, spec: Value) -> Answer {
+    let path = format!("{FOOS}/a?fieldManager={manager}");
+    let body = foo("a", spec).to_string();
+    let kind = "application/apply-patch+yaml";
+    c.send(Method::PATCH, &path, kind, body.into()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn managers_apply_their_own_items() {
+    let c = started().await;
+    let ports = |ports: Value| json!({"ports": ports});
+    let port = |name: &str, port: i32| json!({"name": name, "port": port});
+    apply(&c, "one", ports(json!([port("a", 1)]))).await.ok();
+    let both = apply(&c, "two", ports(json!([port("b", 2)]))).await.ok();
+    assert_eq!(
+        both["spec"]["ports"],
+        json!([port("a", 1), port("b", 2)]),
+        "{both}"
+    );
+    let refused = apply(&c, "two", ports(json!([port("a", 3)])))
+        .await
+        .refused(409);
+    assert!(
+        refused.contains("conflict with \"one\": .spec.ports[name=\"a\"].port"),
+        "{refused}"
+    );
+    let taken = apply(&c, "two&force=true", ports(json!([port("a", 3)])))
+        .await
+        .ok();
+    assert_eq!(taken["spec"]["ports"], json!([port("a", 3)]));
+    // What nobody applies any more is gone; the item is owned by the other one too.
+    let left = apply(&c, "two", json!({})).await.ok();
+    assert_eq!(left["spec"]["ports"], json!([{"name": "a"}]));
+    let refused = apply(&c, "two", json!({"x": 1})).await.refused(500);
+    assert!(
+        refused.contains("failed to create typed patch object (/a; example.com/v1, Kind=Foo): .spec.x: field not declared in schema"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn defaults_come_on_read_and_forms_are_chosen() {
+    let c = started().await;
+    c.post(FOOS, &foo("a", json!({"size": 2}))).await.ok();
+    let mut changed = c.get(&format!("{DEFINITIONS}/foos.example.com")).await.ok();
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    changed.pointer_mut(schema).unwrap()["mode"] = json!({"type": "string", "default": "fast"});
+    changed["spec"]["versions"][0]["deprecated"] = true.into();
+    c.put(&format!("{DEFINITIONS}/foos.example.com"), &changed)
+        .await
+        .ok();
+    let mut found = Value::Null;
+    for _ in 0..200 {
+        let answer = c.get(&format!("{FOOS}/a")).await;
+        let warning = answer.headers.get("warning").cloned();
+        found = answer.ok();
+        if found["spec"]["mode"] == "fast" {
+            let warning = warning.unwrap();
+            assert_eq!(
+                warning.to_str().unwrap(),
+                "299 - \"example.com/v1 Foo is deprecated; use example.com/v2 Foo\""
+            );
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(found["spec"]["mode"], "fast");
+    assert_eq!(c.get(FOOS).await.ok()["items"][0]["spec"]["mode"], "fast");
+    let other = c
+        .get("/apis/example.com/v2/namespaces/default/foos/a")
+        .await
+        .ok();
+    assert!(other["spec"].get("mode").is_none());
+    let proto = "application/vnd.kubernetes.protobuf";
+    let accept = [("accept", proto)];
+    let get = |accept| c.send_with(Method::GET, FOOS, accept, Bytes::new());
+    assert_eq!(get(&accept).await.status, 406);
+    let both = format!("{proto},application/json");
+    let accept = [("accept", both.as_str())];
+    assert_eq!(get(&accept).await.ok()["kind"], "FooList");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_owned_where_the_definition_has_them() {
+    let c = Cluster::start().await;
+    let mut changed = definition();
+    for version in changed["spec"]["versions"].as_array_mut().unwrap() {
+        version["subresources"]["scale"]["specReplicasPath"] = ".spec.size".into();
+    }
+    c.post(DEFINITIONS, &changed).await.ok();
+    until(&c, "Established", "True").await;
+    apply(&c, "one", json!({"size": 2})).await.ok();
+    let scale = json!({"spec": {"replicas": 4}});
+    let path = format!("{FOOS}/a/scale?fieldManager=scaler");
+    c.patch(&path, "merge", &scale).await.ok();
+    let refused = apply(&c, "one", json!({"size": 2})).await.refused(409);
+    assert!(
+        refused.contains(
+            "conflict with \"scaler\" with subresource \"scale\" using example.com/v1: .spec.size"
+        ),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn protected_groups_need_approval() {
+    let c = Cluster::start().await;
+    let mut own = definition();
+    own["spec"]["group"] = "x.k8s.io".into();
+    own["metadata"]["name"] = "foos.x.k8s.io".into();
+    let refused = c.post(DEFINITIONS, &own).await.refused(422);
+    assert!(
+        refused.contains("metadata.annotations[api-approved.kubernetes.io]: Required value"),
+        "{refused}"
+    );
+    own["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, a test"});
+    c.post(DEFINITIONS, &own).await.ok();
+    for _ in 0..200 {
+        let found = c.get(&format!("{DEFINITIONS}/foos.x.k8s.io")).await.ok();
+        let all = found["status"]["conditions"].as_array().cloned();
+        let all = all.unwrap_or_default();
+        let kind = "KubernetesAPIApprovalPolicyConformant";
+        if let Some(condition) = all.iter().find(|c| c["type"] == kind) {
+            assert_eq!(condition["reason"], "UnapprovedAnnotation");
+            assert_eq!(condition["status"], "False");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no condition");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quota_counts_them() {
+    let c = started().await;
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let hard = json!({"count/foos.example.com": "1"});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+        "spec": {"hard": hard}});
+    c.post(quotas, &quota).await.ok();
+    let status = json!({"status": {"hard": hard, "used": {"count/foos.example.com": "0"}}});
+    c.patch(&format!("{quotas}/q/status"), "merge", &status)
+        .await
+        .ok();
+    c.post(FOOS, &foo("a", json!({}))).await.ok();
+    let refused = c.post(FOOS, &foo("b", json!({}))).await.refused(403);
+    assert!(refused.contains("exceeded quota: q"), "{refused}");
 }

@@ -449,10 +449,15 @@ fn replicas_through_scale() {
         scale
     };
     let target = Target::scale().unwrap();
-    let old = scale(3, workload_to_scale(&managed()));
+    let old = scale(3, workload_to_scale(&managed(), &["spec", "replicas"]));
     let mut new = scale(4, ManagedFields::default());
     update(&target, Some(&old), &mut new, "hpa", T2);
-    let managed = scale_to_workload(managed(), ManagedFields::of(&new).unwrap(), "apps/v1");
+    let managed = scale_to_workload(
+        managed(),
+        ManagedFields::of(&new).unwrap(),
+        "apps/v1",
+        &["spec", "replicas"],
+    );
     managed.put(s.object.as_mut().unwrap());
     s.owned(&expect![[r#"
         one Apply apps/v1 2026-01-01T00:00:01Z

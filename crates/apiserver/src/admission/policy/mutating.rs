@@ -284,9 +284,8 @@ fn applied(
             patch.insert(name.to_owned(), own.clone());
         }
     }
-    let form = attributes
-        .schema(version)
-        .map_or(Form::Free, |schema| Form::of(&schema));
+    let schema = attributes.schema(version);
+    let form = schema.as_ref().map_or(Form::Free, Form::of);
     match api::fields::overlay(form, live, &patch) {
         Ok(object) => Ok(Some(object)),
         Err(error) => Err(format!("error applying patch: {error}")),
