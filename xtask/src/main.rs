@@ -46,7 +46,7 @@ enum Command {
     /// Measure, print a table with machine facts, and optionally write JSON.
     Bench(bench::Options),
     /// Run upstream's conformance suite on a throwaway cluster and write docs/conformance.md.
-    Conformance(conformance::Options),
+    Conformance(Box<conformance::Options>),
     /// Build the static release binary.
     Release,
 }

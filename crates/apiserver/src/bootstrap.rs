@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::aggregation;
 use crate::auth::defaults;
 use crate::error::StartError;
+use crate::fairness::bootstrap as fairness;
 use crate::pipeline::{Call, create, update};
 use crate::servers::{self, Servers};
 use crate::state::State;
@@ -32,6 +33,11 @@ enum Existing {
     Rbac,
     /// Its content is made what it should be.
     Replace,
+    /// Its spec is, if nobody has made it his own.
+    Fairness {
+        /// Nobody may.
+        mandatory: bool,
+    },
 }
 
 /// Makes what is missing.
@@ -47,6 +53,12 @@ pub(crate) async fn run(state: &Arc<State>, ca_pem: &str) -> Result<(), StartErr
     let servers = servers::all(state).await.map_err(StartError::Load)?;
     rest.extend(own_service(state, &servers));
     rest.extend(priority_classes());
+    rest.extend(fairness::objects().into_iter().map(|wanted| {
+        let existing = Existing::Fairness {
+            mandatory: wanted.mandatory,
+        };
+        (wanted.object, existing)
+    }));
     rest.push((
         json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
@@ -140,6 +152,12 @@ async fn ensure(state: &Arc<State>, mut object: Value, existing: Existing) -> Re
             }
             let reconciled =
                 |old: &Value| Ok(defaults::reconcile(old, &object).unwrap_or_else(|| old.clone()));
+            update::change(&call, reconciled).await.map(|_| ())
+        }
+        Existing::Fairness { mandatory } => {
+            let wanted = fairness::Wanted { object, mandatory };
+            let reconciled =
+                |old: &Value| Ok(fairness::reconcile(old, &wanted).unwrap_or_else(|| old.clone()));
             update::change(&call, reconciled).await.map(|_| ())
         }
         Existing::Replace => {

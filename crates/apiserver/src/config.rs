@@ -1,6 +1,6 @@
 //! What the binary hands to the API server, and the seam to the nodes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -13,6 +13,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::audit;
+use crate::auth::chain::Authentication;
+use crate::fairness::FairnessOptions;
 
 /// A byte stream to a node's kubelet API.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -27,6 +30,10 @@ pub trait NodeDialer: Send + Sync {
 /// The verified client certificate of a connection, as a request extension.
 #[derive(Clone, Debug)]
 pub struct PeerCertificate(pub CertificateDer<'static>);
+
+/// The other end of a connection, as a request extension.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub IpAddr);
 
 /// As whom this server speaks to aggregated API servers.
 #[derive(Debug, Clone)]
@@ -60,13 +67,17 @@ pub struct Config {
     pub advertise: SocketAddr,
     /// How to reach the nodes.
     pub dialer: Arc<dyn NodeDialer>,
-    /// Whether requests without credentials run as `system:anonymous` (else 401), health and
-    /// version paths apart.
-    pub anonymous: bool,
+    /// How callers may show who they are. Requests without credentials run as `system:anonymous`
+    /// where that is enabled (else 401), health and version paths apart.
+    pub authentication: Authentication,
     /// As whom to speak to aggregated API servers; they believe nobody where it is absent.
     pub front_proxy: Option<FrontProxy>,
     /// How admission is set up.
     pub admission: Admission,
+    /// How the server's seats are shared.
+    pub fairness: FairnessOptions,
+    /// What is written to the audit log, and where.
+    pub audit: audit::Options,
     /// Cancelled when the process shuts down: ends watches and connections.
     pub drain: CancellationToken,
 }

@@ -16,6 +16,9 @@ pub enum StartError {
         /// The API server's own answer.
         message: String,
     },
+    /// The authorities of clients or of the front proxy are of no use.
+    #[error("the authorities of client certificates")]
+    Authority(#[source] pki::PkiError),
     /// The Service network is unusable.
     #[error("service network {cidr} is too small: it needs at least 8 addresses")]
     ServiceNetwork {

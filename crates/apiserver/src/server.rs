@@ -1,11 +1,14 @@
 //! The server: its start, its requests in process, and its listener.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use api::status::ApiError;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -13,6 +16,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -24,12 +29,16 @@ use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::{self, Aggregation};
 use crate::alloc::{Addresses, Ports};
-use crate::auth::authn::Authenticator;
+use crate::audit::Audit;
+use crate::audit::record::{self, Begun, Record};
+use crate::auth::authn::{Authenticator, common_name};
+use crate::auth::chain::{Chain, ProxyCertificate};
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
 use crate::auth::user::User;
 use crate::cache::Cache;
-use crate::config::{Config, PeerCertificate};
+use crate::config::{Config, PeerAddress, PeerCertificate};
 use crate::error::StartError;
+use crate::fairness::{self, Fairness, Flow};
 use crate::hooks;
 use crate::http::{Body, BoxError, error_in, text};
 use crate::metrics::{Labels, Metrics};
@@ -38,6 +47,7 @@ use crate::nonresource::{self, documents::Documents};
 use crate::outbound::Outbound;
 use crate::pipeline::{self, Call};
 use crate::query::Query;
+use crate::remote;
 use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
@@ -54,10 +64,47 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// How many requests one HTTP/2 connection may have open: watches stay open.
 const STREAMS_LIMIT: u32 = 1000;
 
+/// What is learned of a request while it is served.
+#[derive(Default)]
+struct Notes {
+    record: Option<Arc<Record>>,
+    flow: Option<Flow>,
+}
+
+/// The other end of a connection.
+struct Peer {
+    address: PeerAddress,
+    certificate: Option<PeerCertificate>,
+    proxy: Option<ProxyCertificate>,
+}
+
+/// What is said of a request that the server failed over; the log has the rest.
+const PANIC: &str = "This request caused apiserver to panic. Look in the logs for details.";
+
 /// The API server.
 pub struct ApiServer {
     state: Arc<State>,
     tasks: TaskTracker,
+    authorities: Option<Authorities>,
+}
+
+/// Whose client certificates stand for whom, where the front proxy has an authority of its own.
+struct Authorities {
+    clients: pki::ClientAuthority,
+    proxy: pki::ClientAuthority,
+}
+
+impl Authorities {
+    fn new(config: &Config) -> Result<Option<Self>, StartError> {
+        let Some(front) = &config.authentication.front_proxy else {
+            return Ok(None);
+        };
+        let authority = |pem: &str| pki::ClientAuthority::new(pem).map_err(StartError::Authority);
+        Ok(Some(Self {
+            clients: authority(&config.ca_pem)?,
+            proxy: authority(&front.ca_pem)?,
+        }))
+    }
 }
 
 impl ApiServer {
@@ -75,22 +122,32 @@ impl ApiServer {
         let (cache, subscription) = Cache::load(&config.store).await?;
         let tasks = TaskTracker::new();
         let outbound = Outbound::new(cache.clone());
-        let state = Arc::new(State {
-            authenticator: Authenticator::new(
+        let authorities = Authorities::new(&config)?;
+        let remotes = Arc::new(Outbound::new(cache.clone()));
+        let authenticator = Arc::new(Chain::new(
+            Authenticator::new(
                 cache.clone(),
                 config.tokens.clone(),
                 config.issuer.clone(),
                 config.audiences,
             ),
+            cache.clone(),
+            config.authentication.clone(),
+            Arc::new(remote::Documents(remotes.clone())),
+            Some(&remotes),
+        ));
+        let state = Arc::new(State {
+            authenticator: authenticator.clone(),
             authorizer: Authorizer::new(cache.clone()),
+            fairness: Fairness::new(config.fairness, &cache),
             store: config.store,
             cache,
             tokens: config.tokens,
             issuer: config.issuer,
             advertise: config.advertise,
             dialer: config.dialer,
-            anonymous: config.anonymous,
             admission: config.admission,
+            audit: Arc::new(Audit::new(config.audit, &remotes)),
             turns: Turns::default(),
             outbound,
             aggregation: Aggregation::new(config.front_proxy),
@@ -111,12 +168,22 @@ impl ApiServer {
         let (follower, drain) = (state.cache.clone(), state.drain.clone());
         tasks.spawn(follower.follow(state.store.clone(), subscription, drain));
         bootstrap::run(&state, &config.ca_pem).await?;
+        fairness::status::refresh(&state).await;
         state.bootstrapped.store(true, Ordering::Release);
         tasks.spawn(servers::run(state.clone()));
         tasks.spawn(aggregation::keep_local(state.clone()));
         tasks.spawn(aggregation::keep_availability(state.clone()));
         tasks.spawn(definitions::run(state.clone()));
-        Ok(Arc::new(Self { state, tasks }))
+        tasks.spawn(fairness::status::run(state.clone()));
+        if let Some(file) = config.authentication.file {
+            let (issuer, drain) = (state.issuer.clone(), state.drain.clone());
+            tasks.spawn(authenticator.follow(file, issuer, drain));
+        }
+        Ok(Arc::new(Self {
+            state,
+            tasks,
+            authorities,
+        }))
     }
 
     /// Serves one request. The caller is the [`User`] extension when there is one (trusted: set
@@ -130,16 +197,37 @@ impl ApiServer {
         let syntax = negotiate::preferred(request.headers());
         let pretty = pretty::wanted(&query, request.headers());
         let gzipped = gzip::accepted(request.headers());
+        let id = record::id_of(request.headers());
+        let mut notes = Notes::default();
         self.state.metrics.inflight(1);
-        let mut response = match self.dispatch(&info, query, request).await {
-            Ok(response) => response,
+        let dispatched = self.dispatch(&info, query, request, &id, &mut notes);
+        let outcome = AssertUnwindSafe(dispatched).catch_unwind().await;
+        let has_panicked = outcome.is_err();
+        let outcome = outcome.unwrap_or_else(|_panic| {
+            tracing::error!(verb = info.verb, path = %info.path, "a request made the server panic");
+            Err(ApiError::internal(PANIC))
+        });
+        let (response, error) = match outcome {
+            Ok(response) => (response, None),
             Err(error) => {
                 if error.code >= 500 {
                     tracing::warn!(verb = info.verb, path = %info.path, code = error.code, "{error}");
                 }
-                error_in(syntax, &error)
+                (error_in(syntax, &error), Some(error))
             }
         };
+        let mut response = match (notes.record, &error) {
+            (Some(record), Some(error)) if has_panicked => {
+                record.panicked(error).await;
+                response
+            }
+            (Some(record), error) => record.answered(error.as_ref(), response).await,
+            (None, _) => response,
+        };
+        record::echo(&id, &mut response);
+        if let Some(flow) = &notes.flow {
+            flow.tell(&mut response);
+        }
         if !is_stream(&info) {
             if pretty {
                 response = pretty::spread(response).await;
@@ -159,20 +247,48 @@ impl ApiServer {
         &self,
         info: &Info,
         query: Query,
-        request: Request<Body>,
+        mut request: Request<Body>,
+        id: &str,
+        notes: &mut Notes,
     ) -> Result<Response<Body>, ApiError> {
         let state = &self.state;
-        if !info.is_resource && nonresource::is_public(&info.path) {
+        let is_public = !info.is_resource && nonresource::is_public(&info.path);
+        let mut user = match self.authenticate(info, &mut request).await {
+            Ok(user) => user,
+            Err(_) if is_public => User::anonymous(),
+            Err(error) => {
+                if let Some(record) = self.record(&request, info, &User::default(), false, id) {
+                    let has_certificate = request.extensions().get::<PeerCertificate>().is_some();
+                    let attempted = record::attempted(request.headers(), has_certificate);
+                    record.unauthenticated(&attempted, &error).await;
+                }
+                return Err(error);
+            }
+        };
+        let record = self.record(&request, info, &user, true, id);
+        let request = match &record {
+            Some(record) => {
+                notes.record = Some(record.clone());
+                record.received().await?;
+                record.hear(request)
+            }
+            None => request,
+        };
+        if is_public {
             let (method, headers) = (request.method(), request.headers());
             return Ok(nonresource::serve(
                 state, method, &info.path, &query, headers,
             ));
         }
-        let mut user = self.authenticate(&request)?;
         if let Some(other) = impersonate::requested(&state.authorizer, &user, request.headers())? {
             user = other;
+            if let Some(record) = &record {
+                record.impersonate(&user);
+            }
         }
-        self.authorize(info, &user)?;
+        // Held until there is an answer; a watch has one as soon as it begins.
+        let _seats = self.admit(info, &user, &query, &mut notes.flow).await?;
+        self.authorize(info, &user, record.as_deref())?;
         let elsewhere = aggregation::serving(state, &info.path);
         let elsewhere = elsewhere.or_else(|| aggregation::openapi_service(state, &info.path));
         if let Some(service) = elsewhere {
@@ -187,21 +303,78 @@ impl ApiServer {
         let Some(call) = self.call(info, query, &request, user)? else {
             return Ok(text(StatusCode::NOT_FOUND, "404 page not found\n"));
         };
-        pipeline::serve(call, info.verb, &info.rest, request).await
+        let annotations = call.annotations.clone();
+        let served = pipeline::serve(call, info.verb, &info.rest, request).await;
+        if let Some(record) = record {
+            record.admitted(annotations.take());
+        }
+        served
     }
 
-    fn authenticate(&self, request: &Request<Body>) -> Result<User, ApiError> {
+    /// Lets a request in when its turn comes. Those that last as long as their client likes take no
+    /// seats, watches apart.
+    async fn admit(
+        &self,
+        info: &Info,
+        user: &User,
+        query: &Query,
+        flow: &mut Option<Flow>,
+    ) -> Result<Option<fairness::Permit>, ApiError> {
+        if info.verb != "watch" && record::is_long_running(info) {
+            return Ok(None);
+        }
+        let seats = || {
+            let limit = query.int("limit").ok().flatten();
+            let objects = || {
+                let served = &self.state.resources;
+                let found = served.find(&info.group, &info.version, &info.resource);
+                found.map_or(0, |resource| self.state.kind(&resource).len())
+            };
+            Fairness::seats(info.verb, limit, objects)
+        };
+        self.state
+            .fairness
+            .admit(&attributes(info, user), seats, flow)
+            .await
+    }
+
+    /// What is written down of a request, if anything is.
+    fn record(
+        &self,
+        request: &Request<Body>,
+        info: &Info,
+        user: &User,
+        known: bool,
+        id: &str,
+    ) -> Option<Arc<Record>> {
+        self.state.audit.policy()?;
+        let begun = Begun {
+            id,
+            info,
+            attributes: &attributes(info, user),
+            known,
+            received: Timestamp::now(),
+        };
+        Record::begin(&self.state.audit, request, &begun)
+    }
+
+    async fn authenticate(
+        &self,
+        info: &Info,
+        request: &mut Request<Body>,
+    ) -> Result<User, ApiError> {
         if let Some(user) = request.extensions().get::<User>() {
             return Ok(user.clone());
         }
-        let peer = request.extensions().get::<PeerCertificate>();
-        match self
-            .state
-            .authenticator
-            .authenticate(request.headers(), peer)
-        {
+        let chain = &self.state.authenticator;
+        let extensions = request.extensions();
+        let (peer, proxy) = (extensions.get::<PeerCertificate>(), extensions.get());
+        let found = chain.authenticate(request.headers(), peer, proxy).await;
+        chain.strip(request.headers_mut());
+        let path = if info.is_resource { "" } else { &info.path };
+        match found {
             Ok(Some(user)) => Ok(user),
-            Ok(None) if self.state.anonymous => Ok(User::anonymous()),
+            Ok(None) if chain.allows_anonymous(path) => Ok(User::anonymous()),
             Ok(None) => Err(ApiError::unauthorized()),
             Err(error) => {
                 tracing::debug!("unauthenticated: {}", stdx::chain::chain(&error));
@@ -210,21 +383,23 @@ impl ApiServer {
         }
     }
 
-    fn authorize(&self, info: &Info, user: &User) -> Result<(), ApiError> {
-        let attributes = Attributes {
-            user,
-            verb: info.verb,
-            group: &info.group,
-            version: &info.version,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: &info.name,
-            path: if info.is_resource { "" } else { &info.path },
-        };
-        match self.state.authorizer.authorize(&attributes) {
-            Decision::Allow(_) => Ok(()),
-            Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+    fn authorize(&self, info: &Info, user: &User, record: Option<&Record>) -> Result<(), ApiError> {
+        let attributes = attributes(info, user);
+        let decision = self.state.authorizer.authorize(&attributes);
+        let (Decision::Allow(reason) | Decision::NoOpinion(reason)) = &decision;
+        if let Some(record) = record {
+            let words = if decision.is_allowed() {
+                "allow"
+            } else {
+                "forbid"
+            };
+            record.annotate("authorization.k8s.io/decision", words);
+            record.annotate("authorization.k8s.io/reason", reason);
+        }
+        if decision.is_allowed() {
+            Ok(())
+        } else {
+            Err(attributes.forbidden(reason))
         }
     }
 
@@ -312,10 +487,11 @@ impl ApiServer {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     pause.reset();
                     let (server, drain) = (self.clone(), drain.clone());
-                    connections.spawn(server.connection(stream, acceptor.clone(), drain));
+                    let acceptor = acceptor.clone();
+                    connections.spawn(server.connection(stream, from.ip(), acceptor, drain));
                 }
                 Err(error) => {
                     // Out of file descriptors, mostly: it passes.
@@ -336,6 +512,7 @@ impl ApiServer {
     async fn connection(
         self: Arc<Self>,
         stream: TcpStream,
+        from: IpAddr,
         acceptor: TlsAcceptor,
         drain: CancellationToken,
     ) {
@@ -354,14 +531,10 @@ impl ApiServer {
             }
             Err(_) => return,
         };
-        let peer = stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .map(|leaf| PeerCertificate(leaf.clone().into_owned()));
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let peer = self.peer(from, chain);
         let server = self;
-        let service = service_fn(move |request| server.clone().over_wire(request, peer.clone()));
+        let service = service_fn(move |request| server.clone().over_wire(request, &peer));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
@@ -389,16 +562,38 @@ impl ApiServer {
         }
     }
 
+    /// Who is at the other end of a connection, by the certificates that its handshake has accepted.
+    fn peer(&self, from: IpAddr, chain: &[CertificateDer<'static>]) -> Peer {
+        let (is_client, is_proxy) = match &self.authorities {
+            None => (true, false),
+            Some(all) => (all.clients.has_signed(chain), all.proxy.has_signed(chain)),
+        };
+        let leaf = chain.first();
+        Peer {
+            address: PeerAddress(from.to_canonical()),
+            certificate: leaf.filter(|_| is_client).cloned().map(PeerCertificate),
+            proxy: leaf
+                .filter(|_| is_proxy)
+                .and_then(|leaf| common_name(leaf))
+                .map(ProxyCertificate),
+        }
+    }
+
     /// A request that came over a connection: nothing in it is trusted but the certificate.
     fn over_wire(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: Option<PeerCertificate>,
+        peer: &Peer,
     ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
         let mut request = request.map(|b| b.map_err(|e| Box::new(e) as BoxError).boxed_unsync());
-        request.extensions_mut().remove::<User>();
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
+        let extensions = request.extensions_mut();
+        extensions.remove::<User>();
+        extensions.insert(peer.address);
+        if let Some(certificate) = &peer.certificate {
+            extensions.insert(certificate.clone());
+        }
+        if let Some(proxy) = &peer.proxy {
+            extensions.insert(proxy.clone());
         }
         Box::pin(async move { Ok(self.handle(request).await) })
     }
@@ -412,6 +607,22 @@ impl ApiServer {
     pub async fn join(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.state.audit.close().await;
+    }
+}
+
+/// What a request is authorized by.
+fn attributes<'a>(info: &'a Info, user: &'a User) -> Attributes<'a> {
+    Attributes {
+        user,
+        verb: info.verb,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path: if info.is_resource { "" } else { &info.path },
     }
 }
 

@@ -15,10 +15,12 @@ use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::Aggregation;
 use crate::alloc::{Addresses, Ports};
-use crate::auth::authn::Authenticator;
+use crate::audit::Audit;
+use crate::auth::chain::Chain;
 use crate::auth::rbac::Authorizer;
 use crate::cache::{Cache, KindCache};
 use crate::config::NodeDialer;
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::nonresource::documents::Documents;
 use crate::outbound::Outbound;
@@ -35,15 +37,16 @@ pub(crate) struct State {
     pub(crate) issuer: String,
     pub(crate) advertise: SocketAddr,
     pub(crate) dialer: Arc<dyn NodeDialer>,
-    pub(crate) anonymous: bool,
     pub(crate) admission: Admission,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) fairness: Fairness,
     pub(crate) turns: Turns,
     pub(crate) outbound: Outbound,
     pub(crate) aggregation: Aggregation,
     pub(crate) webhooks: Webhooks,
     pub(crate) policies: Policies,
     pub(crate) drain: CancellationToken,
-    pub(crate) authenticator: Authenticator,
+    pub(crate) authenticator: Arc<Chain>,
     pub(crate) authorizer: Authorizer,
     pub(crate) metrics: Metrics,
     pub(crate) addresses: Addresses,

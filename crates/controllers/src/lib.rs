@@ -3,6 +3,7 @@
 //! Invariants: controllers meet only through API objects; a plan is a pure function of what was
 //! observed; every write is conditional on what was read; nothing polls.
 
+mod certificate;
 mod claim;
 mod collections;
 mod context;
@@ -24,8 +25,12 @@ mod resourcequota;
 mod revisions;
 mod serviceaccount;
 mod statefulset;
+mod tokencleaner;
 mod write;
 
+use std::sync::Arc;
+
+pub use certificate::{Requested, Signer, SignerError};
 use client::{Client, Informers};
 use collections::Collections;
 use context::Context;
@@ -35,10 +40,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What the controllers are told about the cluster.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// The cluster's CA certificate, published in every namespace as `kube-root-ca.crt`.
     pub ca_pem: String,
+    /// Signs CertificateSigningRequests; nobody does without.
+    pub signer: Option<Arc<dyn Signer>>,
 }
 
 /// Runs every controller until `drain` is cancelled.
@@ -50,9 +57,13 @@ pub async fn run(client: Client, informers: Informers, options: Options, drain: 
     tasks.spawn(deployment::run(context.clone()));
     tasks.spawn(endpoints::run(context.clone()));
     tasks.spawn(serviceaccount::run(context.clone(), options.ca_pem));
+    if let Some(signer) = options.signer {
+        tasks.spawn(certificate::run(context.clone(), signer));
+    }
     tasks.spawn(node::run_health(context.clone()));
     tasks.spawn(node::run_eviction(context.clone()));
     tasks.spawn(podgc::run(context.clone()));
+    tasks.spawn(tokencleaner::run(context.clone()));
     tasks.spawn(cronjob::run(context.clone()));
     tasks.spawn(statefulset::run(context.clone()));
     tasks.spawn(daemonset::run(context.clone()));

@@ -156,6 +156,18 @@ pub(crate) async fn update_status<K: Written>(
         .is_some())
 }
 
+/// Like [`update`], through another subresource.
+pub(crate) async fn update_sub<K: Written>(
+    client: &Client,
+    old: &K,
+    new: &K,
+    subresource: &str,
+) -> Result<bool, WriteError> {
+    Ok(patch::<K, IgnoredAny>(client, old, new, Some(subresource))
+        .await?
+        .is_some())
+}
+
 async fn patch<K: Written, R: DeserializeOwned>(
     client: &Client,
     old: &K,

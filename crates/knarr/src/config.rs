@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use apiserver::FairnessOptions;
 use apiserver::admission::Admission;
 use apiserver::admission::pod_security::PodSecurity;
+use apiserver::auth::chain::Authentication;
 use clap::{Args, ValueEnum};
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use store::EtcdConfig;
 
+use crate::audit::{Audit, AuditFlags};
+use crate::authentication::AuthenticationFlags;
 use crate::datastore::DatastoreFlags;
 
 use crate::duration;
@@ -91,6 +95,17 @@ pub(crate) struct UpFlags {
     /// once [default: warn=baseline].
     #[arg(long = "pod-security", value_name = "MODE=LEVEL")]
     pod_security: Vec<String>,
+    /// How many read requests are served at a time; they share their seats with the writes by
+    /// priority [default: 400].
+    #[arg(long = "max-requests-inflight", value_name = "COUNT")]
+    max_requests_inflight: Option<u32>,
+    /// How many write requests are served at a time [default: 200].
+    #[arg(long = "max-mutating-requests-inflight", value_name = "COUNT")]
+    max_mutating_requests_inflight: Option<u32>,
+    #[command(flatten)]
+    audit: AuditFlags,
+    #[command(flatten)]
+    authentication: AuthenticationFlags,
     /// How the log is written [default: text].
     #[arg(long, env = "KNARR_LOG")]
     log: Option<LogFormat>,
@@ -122,6 +137,9 @@ pub(crate) struct Config {
     pub(crate) registry_mirrors: Vec<(String, String)>,
     pub(crate) insecure_registries: Vec<String>,
     pub(crate) admission: Admission,
+    pub(crate) audit: Audit,
+    pub(crate) fairness: FairnessOptions,
+    pub(crate) authentication: Authentication,
     pub(crate) log: LogFormat,
     pub(crate) cleanup: bool,
     /// When snapshots are saved; `None` for never.
@@ -183,6 +201,24 @@ impl Config {
                 pod_security: pod_security(file.pod_security.iter().chain(&flags.pod_security))?,
                 ..Admission::default()
             },
+            fairness: FairnessOptions {
+                enabled: true,
+                seats: flags
+                    .max_requests_inflight
+                    .or(file.max_requests_inflight)
+                    .unwrap_or(400)
+                    .saturating_add(
+                        flags
+                            .max_mutating_requests_inflight
+                            .or(file.max_mutating_requests_inflight)
+                            .unwrap_or(200),
+                    ),
+            },
+            audit: flags.audit.or(file.audit).audit()?,
+            authentication: flags
+                .authentication
+                .or(file.authentication)
+                .authentication(crate::up::ISSUER)?,
             log: flags.log.or(file.log).unwrap_or(LogFormat::Text),
             cleanup: flags.cleanup,
             snapshots: schedule(

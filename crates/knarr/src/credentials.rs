@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
+use controllers::{Requested, Signer, SignerError};
 use ipnet::Ipv4Net;
-use pki::{Authority, KeyPair, Leaf, San, ServerTls, TokenKeys, Usage};
+use pki::{Authority, KeyPair, Leaf, San, ServerTls, SigningRequest, TokenKeys, Usage};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(10 * 60);
 
 /// Everything that proves who is who.
 pub(crate) struct Credentials {
-    authority: Authority,
+    authority: Arc<Authority>,
     folder: PathBuf,
     kubeconfig_path: PathBuf,
     server_url: String,
@@ -53,6 +54,8 @@ pub(crate) struct Names<'a> {
     pub(crate) listen: SocketAddr,
     /// How long certificates are valid.
     pub(crate) validity_period: Duration,
+    /// The authority of a proxy in front, whose certificate is taken too.
+    pub(crate) front_proxy_ca: Option<&'a str>,
 }
 
 impl Credentials {
@@ -74,7 +77,8 @@ impl Credentials {
         let serving = pki::renew_if_due(&authority, &folder, "server", &server)
             .context("the serving certificate")?;
         let ca_pem = authority.certificate_pem().to_owned();
-        let tls = ServerTls::new(&serving.pair, Some(&ca_pem)).context("TLS")?;
+        let taken = format!("{ca_pem}\n{}", names.front_proxy_ca.unwrap_or_default());
+        let tls = ServerTls::new(&serving.pair, Some(&taken)).context("TLS")?;
         let front = FrontAuthority::load_or_create(&folder, names.validity_period)
             .context("the front proxy's certificate")?;
         let host = if names.listen.ip().is_unspecified() {
@@ -83,7 +87,7 @@ impl Credentials {
             names.listen.ip()
         };
         let mut credentials = Self {
-            authority,
+            authority: Arc::new(authority),
             folder,
             kubeconfig_path: data_dir.join(kubeconfig::FILE),
             server_url: format!("https://{}", SocketAddr::new(host, names.listen.port())),
@@ -98,6 +102,11 @@ impl Credentials {
         credentials.due = credentials.due.min(front.1);
         credentials.admin_kubeconfig()?;
         Ok(credentials)
+    }
+
+    /// What signs requests for certificates.
+    pub(crate) fn signer(&self) -> Arc<dyn Signer> {
+        Arc::new(ClusterSigner(self.authority.clone()))
     }
 
     /// The admin kubeconfig's path.
@@ -194,6 +203,42 @@ impl FrontAuthority {
         }
         Ok(renewal.due)
     }
+}
+
+/// Signs with the cluster's authority.
+struct ClusterSigner(Arc<Authority>);
+
+impl Signer for ClusterSigner {
+    fn read(&self, request: &[u8]) -> Result<Requested, SignerError> {
+        let request = SigningRequest::parse(request).map_err(said)?;
+        Ok(Requested {
+            common_name: request.common_name,
+            organizations: request.organizations,
+            dns_names: request.dns_names,
+            emails: request.emails,
+            uris: request.uris,
+            addresses: request.addresses,
+        })
+    }
+
+    fn sign(
+        &self,
+        request: &[u8],
+        usages: &[String],
+        lifetime: Duration,
+    ) -> Result<Vec<u8>, SignerError> {
+        let request = SigningRequest::parse(request).map_err(said)?;
+        let pem = self.0.sign(&request, usages, lifetime).map_err(said)?;
+        Ok(pem.into_bytes())
+    }
+
+    fn ends(&self, certificate: &[u8]) -> Option<jiff::Timestamp> {
+        jiff::Timestamp::from_second(pki::certificate_end(certificate)?).ok()
+    }
+}
+
+fn said(error: impl std::error::Error + Send + Sync + 'static) -> SignerError {
+    SignerError(format!("{:#}", anyhow::Error::new(error)))
 }
 
 fn server_leaf(names: &Names<'_>) -> Leaf {

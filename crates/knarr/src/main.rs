@@ -1,5 +1,7 @@
 //! The `knarr` binary: command line, configuration, wiring. Nothing else.
 
+mod audit;
+mod authentication;
 mod check;
 mod config;
 mod control_plane;

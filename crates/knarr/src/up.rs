@@ -33,7 +33,7 @@ use crate::wiring::{LocalNode, Network, client_as, user};
 /// How long tasks may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(4);
 const CLUSTER_DOMAIN: &str = "cluster.local";
-const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const HELLO_IMAGE: &str = "knarr.local/hello:latest";
 const MAX_PODS: u32 = 110;
 /// The port that Node objects show; nothing listens there, the server reaches nodes otherwise.
@@ -172,6 +172,8 @@ async fn start(
         let (node_name, service_cidr, listen) =
             (config.node_name.clone(), config.service_cidr, config.listen);
         let validity_period = config.certificate_validity_period;
+        let front_proxy = config.authentication.front_proxy.as_ref();
+        let front_proxy_ca = front_proxy.map(|front| front.ca_pem.clone());
         blocking(move || {
             let names = Names {
                 node_name: &node_name,
@@ -179,6 +181,7 @@ async fn start(
                 service_cidr,
                 listen,
                 validity_period,
+                front_proxy_ca: front_proxy_ca.as_deref(),
             };
             Credentials::load_or_create(&data_dir, &names)
         })
@@ -199,9 +202,11 @@ async fn start(
         audiences: Vec::new(),
         advertise,
         dialer: Arc::new(local.clone()),
-        anonymous: false,
+        authentication: config.authentication.clone(),
         front_proxy: Some(credentials.front_proxy()),
         admission: config.admission.clone(),
+        audit: config.audit.open()?,
+        fairness: config.fairness,
         drain: drains.server.clone(),
     })
     .await
@@ -236,6 +241,7 @@ async fn start(
         elected: store.is_shared().then_some(identity),
         options: controllers::Options {
             ca_pem: credentials.ca_pem.clone(),
+            signer: Some(credentials.signer()),
         },
     }
     .start(&mut tasks, drain);

@@ -154,6 +154,34 @@ impl Authority {
         })
     }
 
+    /// When this authority ends.
+    pub(crate) fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// Its name, DER.
+    pub(crate) fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    pub(crate) fn key(&self) -> &rcgen::KeyPair {
+        self.issuer.key()
+    }
+
+    /// By what its certificate says that its key is known.
+    pub(crate) fn key_identifier(&self) -> Option<Vec<u8>> {
+        let der = certificate_der(&self.certificate_pem)?;
+        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                x509_parser::extensions::ParsedExtension::SubjectKeyIdentifier(id) => {
+                    Some(id.0.to_vec())
+                }
+                _ => None,
+            })
+    }
+
     /// Whether this authority's key signed a certificate in its name.
     pub(crate) fn has_issued(&self, certificate: &X509Certificate<'_>) -> bool {
         let key = ring::signature::UnparsedPublicKey::new(

@@ -59,6 +59,12 @@ pub enum PkiError {
         /// What it should be.
         expected: &'static str,
     },
+    /// A request for a certificate cannot be signed as it is.
+    #[error("sign the request for a certificate: {fault}")]
+    Request {
+        /// What is wrong.
+        fault: &'static str,
+    },
     /// TLS does not accept the certificate or key.
     #[error("use the certificate for TLS")]
     Tls {

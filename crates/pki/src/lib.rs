@@ -7,11 +7,15 @@
 
 mod authority;
 mod client;
+mod der;
 mod error;
 mod file;
 mod leaf;
+mod peer;
 mod provider;
 mod renew;
+mod request;
+mod sign;
 mod tls;
 mod token;
 
@@ -20,7 +24,9 @@ pub use client::{Trust, client_tls};
 pub use error::{PkiError, TokenError};
 pub use file::write_private;
 pub use leaf::{KeyPair, LEAF_LIFETIME, Leaf, San, Usage};
+pub use peer::{ClientAuthority, is_certificate_bundle};
 pub use provider::install_crypto_provider;
 pub use renew::{Renewal, renew_if_due};
+pub use request::{RequestError, SigningRequest, certificate_end};
 pub use tls::ServerTls;
 pub use token::TokenKeys;

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pki::{Authority, KeyPair, LEAF_LIFETIME, Leaf, PkiError, San, ServerTls, Usage, renew_if_due};
+use pki::{
+    Authority, ClientAuthority, KeyPair, LEAF_LIFETIME, Leaf, PkiError, RequestError, San,
+    ServerTls, SigningRequest, Usage, renew_if_due,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection};
@@ -316,6 +319,112 @@ fn handshakes_use_the_newest_certificate_and_take_only_our_clients() {
         handshake(&server, &authority, None, "127.0.0.1").unwrap().0,
         der(&next)
     );
+}
+
+fn request(organizations: &[&str], names: &[&str]) -> (String, rcgen::KeyPair) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = rcgen::CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let common_name = rcgen::DnType::CommonName;
+    params.distinguished_name.push(common_name, "system:node:a");
+    for (kind, organization) in [
+        rcgen::DnType::OrganizationName,
+        rcgen::DnType::CustomDnType(vec![2, 5, 4, 10]),
+    ]
+    .into_iter()
+    .zip(organizations)
+    {
+        params.distinguished_name.push(kind, *organization);
+    }
+    let request = params.serialize_request(&key).unwrap();
+    (request.pem().unwrap(), key)
+}
+
+#[test]
+fn requests_are_signed_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::load_or_create(folder.path()).unwrap();
+    let (pem, key) = request(&["system:nodes", "crew"], &["a.example", "10.0.0.1"]);
+    let read = SigningRequest::parse(pem.as_bytes()).unwrap();
+    assert_eq!(read.common_name, "system:node:a");
+    assert_eq!(read.organizations, ["system:nodes", "crew"]);
+    assert_eq!(read.dns_names, ["a.example"]);
+    assert_eq!(read.addresses, [std::net::IpAddr::from([10, 0, 0, 1])]);
+
+    let usages = ["client auth", "digital signature", "key encipherment"];
+    let usages = usages.map(str::to_owned);
+    let lifetime = Duration::from_secs(3600);
+    let signed = authority.sign(&read, &usages, lifetime).unwrap();
+    let der = CertificateDer::from_pem_slice(signed.as_bytes()).unwrap();
+    let ours = ClientAuthority::new(authority.certificate_pem()).unwrap();
+    assert!(ours.has_signed(std::slice::from_ref(&der)));
+    let (rest, certificate) = X509Certificate::from_der(&der).unwrap();
+    assert!(rest.is_empty() && !certificate.is_ca());
+    let left = certificate
+        .validity()
+        .time_to_expiration()
+        .unwrap()
+        .whole_seconds();
+    assert!((3590..=3600).contains(&left), "{left}");
+    assert_eq!(certificate.subject().iter_organization().count(), 2);
+    assert_eq!(
+        certificate.public_key().subject_public_key.data.as_ref(),
+        key.public_key_raw()
+    );
+    let usage = certificate.key_usage().unwrap().unwrap().value;
+    assert!(usage.digital_signature() && usage.key_encipherment() && !usage.key_cert_sign());
+    let extended = certificate.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.client_auth && !extended.server_auth);
+    let names = certificate
+        .subject_alternative_name()
+        .unwrap()
+        .unwrap()
+        .value;
+    assert_eq!(names.general_names.len(), 2);
+
+    // A server's certificate is no client's, and another authority's is nobody's.
+    let server = authority
+        .sign(&read, &["server auth".to_owned()], lifetime)
+        .unwrap();
+    let server = CertificateDer::from_pem_slice(server.as_bytes()).unwrap();
+    assert!(!ours.has_signed(&[server]) && !ours.has_signed(&[]));
+    let folder = tempfile::tempdir().unwrap();
+    let other = Authority::load_or_create(folder.path()).unwrap();
+    let other = other.sign(&read, &usages, lifetime).unwrap();
+    assert!(!ours.has_signed(&[CertificateDer::from_pem_slice(other.as_bytes()).unwrap()]));
+
+    // It does not outlive the authority; usages that nobody knows are refused.
+    let long = authority
+        .sign(&read, &usages, Duration::from_secs(1 << 40))
+        .unwrap();
+    let end = |pem: &str| pki::certificate_end(pem.as_bytes()).unwrap();
+    assert_eq!(end(&long), end(authority.certificate_pem()));
+    assert!(
+        authority
+            .sign(&read, &["flying".to_owned()], lifetime)
+            .is_err()
+    );
+}
+
+#[test]
+fn requests_that_are_none_are_refused() {
+    let (pem, _) = request(&["system:nodes"], &[]);
+    assert_eq!(SigningRequest::parse(b"rubbish"), Err(RequestError::Pem));
+    let certificate = pem.replace("CERTIFICATE REQUEST", "CERTIFICATE");
+    assert_eq!(
+        SigningRequest::parse(certificate.as_bytes()),
+        Err(RequestError::Pem)
+    );
+    // Every byte that is changed breaks the form or the signature.
+    let body: Vec<&str> = pem.lines().collect();
+    let line = body[1];
+    for at in [10, 30, 50] {
+        let other = if &line[at..=at] == "A" { "B" } else { "A" };
+        let changed = format!("{}{other}{}", &line[..at], &line[at + 1..]);
+        let forged = pem.replace(line, &changed);
+        assert!(SigningRequest::parse(forged.as_bytes()).is_err(), "{at}");
+    }
 }
 
 /// Whether a client with this trust accepts a server with this pair under a name.

@@ -227,11 +227,13 @@ fn merge_list(
         _ => None,
     };
     if member.key.is_empty() {
-        for item in patch {
-            if !items.contains(&item) {
-                items.push(item);
+        let before = items.clone();
+        for item in &patch {
+            if !items.contains(item) {
+                items.push(item.clone());
             }
         }
+        reorder(items, &patch, &before, "");
         return Ok(());
     }
     let key = member.key;
@@ -270,6 +272,10 @@ fn merge_list(
         *items = changes.into_iter().map(Value::Object).collect();
         return Ok(());
     }
+    // What is patched comes in the patch's order, and before what was not named unless that stood
+    // before it.
+    let before = items.clone();
+    let order: Vec<Value> = changes.iter().cloned().map(Value::Object).collect();
     for change in changes {
         let value = change.get(key).ok_or_else(|| no_key(&change, key))?;
         match items.iter_mut().find(|own| own.get(key) == Some(value)) {
@@ -277,6 +283,7 @@ fn merge_list(
             _ => items.push(without_directives(Value::Object(change), false)?),
         }
     }
+    reorder(items, &order, &before, key);
     Ok(())
 }
 
@@ -405,8 +412,9 @@ mod tests {
         assert_eq!(
             object,
             json!({"spec": {"template": {"spec": {"containers": [
-                {"name": "a", "image": "x:2", "env": [{"name": "F", "value": "2"}, {"name": "G", "value": "3"}]},
-                {"name": "b", "image": "y", "args": ["3"]}, {"name": "c", "image": "z", "env": []}]}}}})
+                {"name": "b", "image": "y", "args": ["3"]},
+                {"name": "a", "image": "x:2", "env": [{"name": "G", "value": "3"}, {"name": "F", "value": "2"}]},
+                {"name": "c", "image": "z", "env": []}]}}}})
         );
     }
 
@@ -425,7 +433,7 @@ mod tests {
         let out = done(
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "finalizers": ["d"]}}),
         );
-        assert_eq!(names(&out["metadata"]["finalizers"]), "a c d");
+        assert_eq!(names(&out["metadata"]["finalizers"]), "d a c");
         let out = done(json!({"metadata": {"labels": {"$patch": "replace", "z": "3"}}}));
         assert_eq!(out["metadata"]["labels"], json!({"z": "3"}));
         let out = done(json!({"metadata": {"labels": null}}));

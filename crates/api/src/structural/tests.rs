@@ -1,3 +1,5 @@
+//! What definitions say of values, and what comes of values by them.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use jiff::Timestamp;

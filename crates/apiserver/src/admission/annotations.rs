@@ -38,7 +38,6 @@ impl Annotations {
     }
 
     /// Takes all of them.
-    #[allow(dead_code, reason = "the audit log, which comes next")]
     pub(crate) fn take(&self) -> BTreeMap<String, Annotation> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -15,7 +15,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::claims::{Claims, ClaimsError};
 use super::live::LiveLookup;
+use super::oidc::OidcError;
 use super::user::{AUTHENTICATED, User};
+use super::webhook_token::WebhookTokenError;
 use crate::config::PeerCertificate;
 
 /// How many tokens are remembered as well signed.
@@ -52,6 +54,34 @@ pub enum AuthnError {
     /// The bearer token has ended, or what it is bound to is gone.
     #[error("invalid bearer token: {0}")]
     Claims(#[from] ClaimsError),
+    /// The bearer token is of another issuer or known to a webhook only, and is not believed.
+    #[error("invalid bearer token: {0}")]
+    Foreigner(#[source] ForeignToken),
+}
+
+/// The refusal of a token that others have made; the same only as itself.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ForeignToken(Arc<dyn std::error::Error + Send + Sync>);
+
+impl PartialEq for ForeignToken {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ForeignToken {}
+
+impl From<OidcError> for AuthnError {
+    fn from(error: OidcError) -> Self {
+        Self::Foreigner(ForeignToken(Arc::new(error)))
+    }
+}
+
+impl From<WebhookTokenError> for AuthnError {
+    fn from(error: WebhookTokenError) -> Self {
+        Self::Foreigner(ForeignToken(Arc::new(error)))
+    }
 }
 
 /// Turns credentials into a [`User`].
@@ -193,8 +223,16 @@ fn certificate_user(der: &[u8], now: Timestamp) -> Result<User, AuthnError> {
     })
 }
 
+/// The common name of a certificate.
+pub(crate) fn common_name(der: &[u8]) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject().iter_common_name();
+    let name = names.filter_map(|name| name.as_str().ok()).last();
+    name.filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 /// The bearer token of a request, from its header or a WebSocket's subprotocols.
-fn bearer(headers: &HeaderMap) -> Option<String> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
         let token = token.split(' ').next().unwrap_or_default();

@@ -2,10 +2,14 @@
 
 pub mod aggregate;
 pub mod authn;
+mod bootstrap_token;
+pub mod chain;
 pub mod claims;
 pub mod defaults;
 pub mod escalation;
+pub mod front_proxy;
 pub mod live;
+pub mod oidc;
 mod policy;
 pub mod rbac;
 pub mod review;
@@ -14,3 +18,4 @@ pub mod rule;
 mod testing;
 pub mod token;
 pub mod user;
+pub mod webhook_token;

@@ -8,7 +8,7 @@ use api::validate::FieldError;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::authn::Authenticator;
+use super::chain::Chain;
 use super::rbac::{Attributes, Authorizer, Decision};
 use super::token::strings;
 use super::user::User;
@@ -138,7 +138,7 @@ pub fn self_subject(user: &User, review: Value) -> Value {
 ///
 /// # Errors
 /// 400 without a token.
-pub fn token(authenticator: &Authenticator, review: Value) -> Result<Value, ApiError> {
+pub async fn token(authenticator: &Chain, review: Value) -> Result<Value, ApiError> {
     let token = review["spec"]["token"].as_str().unwrap_or_default();
     if token.is_empty() {
         let words = "token is required for TokenReview in authentication";
@@ -148,7 +148,10 @@ pub fn token(authenticator: &Authenticator, review: Value) -> Result<Value, ApiE
     if wanted.is_empty() {
         wanted = authenticator.audiences().to_vec();
     }
-    let status = match authenticator.token_user(token, &wanted, Timestamp::now()) {
+    let status = match authenticator
+        .token_user(token, &wanted, Timestamp::now())
+        .await
+    {
         Ok((user, audiences)) => {
             json!({"authenticated": true, "user": user.to_value(), "audiences": audiences})
         }

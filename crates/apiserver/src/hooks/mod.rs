@@ -6,6 +6,7 @@
 mod admission_policy;
 mod csr;
 mod definition;
+mod fairness;
 mod job;
 mod limit_range;
 pub(crate) mod namespace;
@@ -177,6 +178,8 @@ pub(crate) fn of(resource: &Resource) -> &'static dyn Hook {
         ("", "podtemplates" | "serviceaccounts" | "resourcequotas") => &Returned,
         ("batch", "jobs") => &job::Jobs,
         ("certificates.k8s.io", "certificatesigningrequests") => &csr::Requests,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &fairness::Schemas,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &fairness::Levels,
         ("" | "events.k8s.io", "events") => &Events,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &definition::Definitions,
         ("", "endpoints" | "limitranges") | ("coordination.k8s.io", "leases") => &Upsert,

@@ -231,9 +231,11 @@ fn metrics(state: &State) -> Response<Body> {
         })
         .collect();
     objects.sort();
-    let body = state
+    let mut body = state
         .metrics
         .render(&objects, &state.store.metrics(), &state.webhooks.metrics);
+    body += &state.audit.render();
+    body += &state.fairness.render();
     respond(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

@@ -120,6 +120,11 @@ impl Call {
             .push(text.into());
     }
 
+    /// Adds to the request's audit event, if there is one.
+    pub(crate) fn annotate(&self, key: &str, value: &str) {
+        self.annotations.add(key, value);
+    }
+
     /// `namespace/name` of the object that the call is about.
     pub(crate) fn local(&self) -> String {
         crate::storage::local(&self.namespace, &self.name)
@@ -178,13 +183,22 @@ pub(crate) async fn serve(
                     _ => Err(ApiError::method_not_allowed()),
                 }
             });
-            write
-                .await
-                .unwrap_or_else(|error| Err(ApiError::internal(error)))
+            joined(write.await)
         }
     }?;
     add_warnings(&call, &mut response);
     Ok(response)
+}
+
+/// What a task of a request came to; its panic is the request's.
+pub(crate) fn joined<T>(
+    result: Result<Result<T, ApiError>, tokio::task::JoinError>,
+) -> Result<T, ApiError> {
+    match result {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(ApiError::internal(error)),
+    }
 }
 
 /// How long a request waits for the cache to show what was acknowledged before it came.

@@ -74,9 +74,7 @@ pub(crate) async fn serve(
             _ => review::serve(&task, &body).await,
         }
     });
-    let mut response = work
-        .await
-        .unwrap_or_else(|error| Err(ApiError::internal(error)))?;
+    let mut response = crate::pipeline::joined(work.await)?;
     crate::pipeline::add_warnings(&call, &mut response);
     Ok(response)
 }

@@ -19,7 +19,7 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let state = &call.state;
     let authorizer = &state.authorizer;
     let answer = match &*res.plural {
-        "tokenreviews" => review::token(&state.authenticator, asked)?,
+        "tokenreviews" => review::token(&state.authenticator, asked).await?,
         "selfsubjectreviews" => review::self_subject(&call.user, asked),
         "subjectaccessreviews" => review::subject_access(authorizer, asked)?,
         "localsubjectaccessreviews" => {

@@ -2,9 +2,12 @@
 
 use api::status::ApiError;
 use api::{resource, schema};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::admission::attributes::{BodyKind, Operation};
 use crate::admission::chain;
@@ -44,5 +47,17 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         lookup: &*call.state.cache,
     };
     let issued = issuer.issue(&call.namespace, &call.name, request, Timestamp::now())?;
+    if let Some(id) = id_of(&issued) {
+        let key = "authentication.kubernetes.io/issued-credential-id";
+        call.annotate(key, &format!("JTI={id}"));
+    }
     Ok(call.answer(StatusCode::CREATED, &issued))
+}
+
+/// The id of a token that was issued.
+fn id_of(issued: &Value) -> Option<String> {
+    let token = issued["status"]["token"].as_str()?;
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    Some(claims["jti"].as_str()?.to_owned())
 }

@@ -99,12 +99,30 @@ impl Cluster {
         Self::start_with(store, dir, advertise, Admission::default()).await
     }
 
+    /// A server whose configuration was changed.
+    pub async fn start_changed(change: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state.db"), store::Options::default())
+            .await
+            .unwrap();
+        Self::start_all(store, dir, "10.1.2.3:6443", change).await
+    }
+
     async fn start_with(store: Store, dir: TempDir, advertise: &str, admission: Admission) -> Self {
+        Self::start_all(store, dir, advertise, |config| config.admission = admission).await
+    }
+
+    async fn start_all(
+        store: Store,
+        dir: TempDir,
+        advertise: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         pki::install_crypto_provider();
         let tokens = pki::TokenKeys::load_or_create(&dir.path().join("sa.key")).unwrap();
         let drain = CancellationToken::new();
         let (sender, dials) = mpsc::unbounded_channel();
-        let server = ApiServer::start(Config {
+        let mut config = Config {
             store: store.clone(),
             tokens: Arc::new(tokens),
             ca_pem: "test".to_owned(),
@@ -114,13 +132,15 @@ impl Cluster {
             audiences: Vec::new(),
             advertise: advertise.parse().unwrap(),
             dialer: Arc::new(Pipe(sender)),
-            anonymous: false,
+            authentication: apiserver::auth::chain::Authentication::default(),
+            admission: Admission::default(),
+            audit: apiserver::audit::Options::default(),
+            fairness: apiserver::FairnessOptions::default(),
             front_proxy: Some(front_proxy(dir.path())),
-            admission,
             drain: drain.clone(),
-        })
-        .await
-        .unwrap();
+        };
+        change(&mut config);
+        let server = ApiServer::start(config).await.unwrap();
         Self {
             server,
             store,

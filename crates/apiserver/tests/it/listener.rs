@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::auth::front_proxy::FrontProxy;
 use apiserver::empty_body;
 use http::Request;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pki::{Authority, Leaf, San, ServerTls, Usage};
+use pki::{Authority, KeyPair, Leaf, San, ServerTls, Usage};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -55,6 +56,11 @@ impl Door {
     }
 
     async fn connect(&self, protocol: &[u8], user: Option<(&str, &str)>) -> TlsStream<TcpStream> {
+        let pair = user.map(|(name, group)| client(&self.authority, name, &[group]));
+        self.connect_with(protocol, pair).await
+    }
+
+    async fn connect_with(&self, protocol: &[u8], pair: Option<KeyPair>) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots
             .add(
@@ -63,19 +69,9 @@ impl Door {
             )
             .unwrap();
         let builder = ClientConfig::builder().with_root_certificates(roots);
-        let mut config = match user {
+        let mut config = match pair {
             None => builder.with_no_client_auth(),
-            Some((name, group)) => {
-                let pair = self
-                    .authority
-                    .issue(&Leaf {
-                        common_name: name.to_owned(),
-                        organizations: vec![group.to_owned()],
-                        sans: Vec::new(),
-                        usage: Usage::Client,
-                        lifetime: Duration::from_secs(3600),
-                    })
-                    .unwrap();
+            Some(pair) => {
                 let chain = CertificateDer::pem_slice_iter(pair.cert_pem.as_bytes());
                 let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes()).unwrap();
                 builder
@@ -91,6 +87,113 @@ impl Door {
             .await
             .unwrap()
     }
+}
+
+fn client(authority: &Authority, name: &str, groups: &[&str]) -> KeyPair {
+    authority
+        .issue(&Leaf {
+            common_name: name.to_owned(),
+            organizations: groups.iter().map(|&group| group.to_owned()).collect(),
+            sans: Vec::new(),
+            usage: Usage::Client,
+            lifetime: Duration::from_secs(3600),
+        })
+        .unwrap()
+}
+
+/// Who the server says that a request with these headers is from; the code of a refusal.
+async fn whom(door: &Door, pair: Option<KeyPair>, headers: &[(&str, &str)]) -> Result<Value, u16> {
+    let stream = door.connect_with(b"http/1.1", pair).await;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let task = tokio::spawn(connection);
+    let review = "{\"apiVersion\":\"authentication.k8s.io/v1\",\"kind\":\"SelfSubjectReview\"}";
+    let mut request = Request::builder()
+        .method("POST")
+        .uri("/apis/authentication.k8s.io/v1/selfsubjectreviews")
+        .header("host", "localhost")
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(apiserver::full_body(review)).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    task.abort();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    if status == 201 {
+        Ok(body["status"]["userInfo"].clone())
+    } else {
+        Err(status)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_front_proxy_is_believed_and_nobody_else() {
+    pki::install_crypto_provider();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = |name: &str| Authority::load_or_create(&folder.path().join(name)).unwrap();
+    let (clients, proxies) = (authority("clients"), authority("proxies"));
+    let both = format!("{}{}", clients.certificate_pem(), proxies.certificate_pem());
+    let front = FrontProxy {
+        ca_pem: proxies.certificate_pem().to_owned(),
+        allowed_names: vec!["front".to_owned()],
+        username_headers: vec!["X-Remote-User".to_owned()],
+        group_headers: vec!["X-Remote-Group".to_owned()],
+        ..FrontProxy::default()
+    };
+    let ca_pem = clients.certificate_pem().to_owned();
+    let c = Cluster::start_changed(|config| {
+        config.ca_pem = ca_pem;
+        config.authentication.front_proxy = Some(front);
+    })
+    .await;
+    let serving = Leaf {
+        common_name: "kube-apiserver".to_owned(),
+        organizations: Vec::new(),
+        sans: vec![San::Dns("localhost".to_owned())],
+        usage: Usage::Server,
+        lifetime: Duration::from_secs(3600),
+    };
+    let tls = ServerTls::new(&clients.issue(&serving).unwrap(), Some(&both)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door {
+        address,
+        authority: clients,
+    };
+    let serving = tokio::spawn(c.server.clone().serve(listener, tls, c.drain.clone()));
+
+    let says = [
+        ("x-remote-user", "jane"),
+        ("x-remote-group", "system:masters"),
+    ];
+    let jane = whom(&door, Some(client(&proxies, "front", &[])), &says)
+        .await
+        .unwrap();
+    assert_eq!(jane["username"], "jane");
+    assert_eq!(
+        jane["groups"],
+        serde_json::json!(["system:masters", "system:authenticated"])
+    );
+    // The proxy by itself is nobody, and nobody else of its authority is the proxy.
+    assert_eq!(
+        whom(&door, Some(client(&proxies, "front", &[])), &[]).await,
+        Err(401)
+    );
+    assert_eq!(
+        whom(&door, Some(client(&proxies, "other", &[])), &says).await,
+        Err(401)
+    );
+    // A client of the cluster is itself, whatever it says; without a certificate one is nobody.
+    let own = client(&door.authority, "front", &["crew"]);
+    let own = whom(&door, Some(own), &says).await.unwrap();
+    assert_eq!(own["username"], "front");
+    assert_eq!(whom(&door, None, &says).await, Err(401));
+    c.drain.cancel();
+    serving.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,14 +4,18 @@
 mod admission;
 mod aggregation;
 mod apply;
+mod audit;
 mod content;
+mod csr;
 mod custom;
 mod discovery;
+mod fairness;
 mod harness;
 mod hostile;
 mod https;
 mod kinds;
 mod listener;
+mod oidc;
 
 mod protobuf;
 mod proxied;

@@ -77,7 +77,27 @@ fn template(call: &Call) -> Option<&'static str> {
 /// Whether the request is not looked at, whatever it writes.
 fn exempt(call: &Call) -> bool {
     let config = &call.state.admission.pod_security;
-    config.exempts_namespace(&call.namespace) || config.exempt_users.contains(&call.user.name)
+    let why = if config.exempts_namespace(&call.namespace) {
+        "namespace"
+    } else if config.exempt_users.contains(&call.user.name) {
+        "user"
+    } else {
+        return false;
+    };
+    annotate(call, "exempt", why);
+    true
+}
+
+fn exempts_class(call: &Call, spec: &Value) -> bool {
+    let exempt = call.state.admission.pod_security.exempts_class_of(spec);
+    if exempt {
+        annotate(call, "exempt", "runtimeClass");
+    }
+    exempt
+}
+
+fn annotate(call: &Call, key: &str, value: &str) {
+    call.annotate(&format!("pod-security.kubernetes.io/{key}"), value);
 }
 
 /// What the call's namespace asks for.
@@ -102,11 +122,13 @@ fn pod(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
     let Some(pod) = Pod::of(new) else {
         return Ok(());
     };
-    if call.state.admission.pod_security.exempts_class_of(pod.spec) {
+    if exempts_class(call, pod.spec) {
         return Ok(());
     }
+    annotate(call, "enforce-policy", &policy.enforce.to_string());
     let found = checks::evaluate(policy.enforce, &pod);
     if let Some(found) = &found {
+        audit(call, &policy, &pod, meta::name(new));
         let why = format!(
             "violates PodSecurity \"{}\": {}",
             policy.enforce,
@@ -125,7 +147,7 @@ fn controller(call: &Call, new: &Value, template: &str) {
     let (Some(policy), Some(pod)) = (policy(call), new.pointer(template).and_then(Pod::of)) else {
         return;
     };
-    if !call.state.admission.pod_security.exempts_class_of(pod.spec) {
+    if !exempts_class(call, pod.spec) {
         report(call, &policy, &pod, meta::name(new));
     }
 }
@@ -138,15 +160,27 @@ fn report(call: &Call, policy: &Policy, pod: &Pod<'_>, name: &str) {
     if let Some(found) = checks::evaluate(policy.warn, pod) {
         call.warn(words(policy.warn, &found));
     }
-    // The server's own log takes what an audit annotation would say.
-    if let Some(found) = checks::evaluate(policy.audit, pod) {
+    audit(call, policy, pod, name);
+}
+
+/// Notes in the audit log, or in the server's own where there is none, what `audit` finds.
+fn audit(call: &Call, policy: &Policy, pod: &Pod<'_>, name: &str) {
+    let Some(found) = checks::evaluate(policy.audit, pod) else {
+        return;
+    };
+    let words = format!(
+        "would violate PodSecurity \"{}\": {}",
+        policy.audit,
+        found.details()
+    );
+    annotate(call, "audit-violations", &words);
+    if call.state.audit.policy().is_none() {
         tracing::info!(
             user = call.user.name,
             resource = &*call.resource.plural,
             namespace = call.namespace,
             name,
-            "{}",
-            words(policy.audit, &found)
+            "{words}"
         );
     }
 }

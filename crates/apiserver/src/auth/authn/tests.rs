@@ -7,6 +7,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::json;
 
+use super::super::chain::{Authentication, Chain};
+use super::super::oidc::{Fetch, FetchError};
 use super::super::testing::World;
 use super::super::token::Issuer;
 use super::super::{live, review};
@@ -14,6 +16,23 @@ use super::*;
 
 fn headers(name: http::HeaderName, value: &str) -> HeaderMap {
     HeaderMap::from_iter([(name, value.parse().unwrap())])
+}
+
+struct NoNetwork;
+
+impl Fetch for NoNetwork {
+    fn get<'a>(
+        &'a self,
+        url: &'a str,
+        _ca_pem: Option<&'a str>,
+    ) -> futures::future::BoxFuture<'a, Result<bytes::Bytes, FetchError>> {
+        Box::pin(async {
+            Err(FetchError {
+                url: url.to_owned(),
+                fault: "there is no network".to_owned(),
+            })
+        })
+    }
 }
 
 #[tokio::test]
@@ -77,21 +96,33 @@ async fn credentials_become_users() {
         "{audience:?}"
     );
 
-    let post = |spec| json!({"kind": "TokenReview", "spec": spec});
-    let vault = review::token(
-        &authenticator,
-        post(json!({"token": good, "audiences": ["x", "vault"]})),
+    let chain = Chain::new(
+        Authenticator::new(
+            world.cache.clone(),
+            keys.clone(),
+            "https://api".into(),
+            Vec::new(),
+        ),
+        world.cache.clone(),
+        Authentication::default(),
+        Arc::new(NoNetwork),
+        None,
     );
+    let post = |spec| json!({"kind": "TokenReview", "spec": spec});
+    let asked = post(json!({"token": good, "audiences": ["x", "vault"]}));
+    let vault = review::token(&chain, asked).await;
     let status = vault.unwrap()["status"].take();
     assert_eq!(
         (&status["authenticated"], &status["audiences"]),
         (&json!(true), &json!(["vault"]))
     );
     assert_eq!(status["user"]["uid"], "u-1");
-    let bad = review::token(&authenticator, post(json!({"token": "x.y.z"}))).unwrap();
+    let bad = review::token(&chain, post(json!({"token": "x.y.z"})))
+        .await
+        .unwrap();
     assert_eq!(bad["status"].get("authenticated"), None);
     assert!(bad["status"]["error"].is_string());
-    assert!(review::token(&authenticator, post(json!({}))).is_err());
+    assert!(review::token(&chain, post(json!({}))).await.is_err());
 
     // The signature is remembered, the account is not.
     world.delete(&account).await;
