@@ -37,6 +37,8 @@ pub(crate) struct Form {
     accepted: Accepted,
     include: Include,
     converted: bool,
+    /// Whether a schema may have come to fill in something since an object was written.
+    defaulted: bool,
     heading_sent: bool,
 }
 
@@ -78,12 +80,13 @@ impl Form {
             }
         };
         let defaulted = resource.schema.custom().is_some_and(|c| c.has_defaults());
-        let converted = defaulted || resource.api_version != resource.storage().api_version;
+        let converted = resource.api_version != resource.storage().api_version;
         Ok(Self {
             resource: resource.clone(),
             accepted,
             include,
             converted,
+            defaulted,
             heading_sent: false,
         })
     }
@@ -96,7 +99,7 @@ impl Form {
     /// Whether an object has to be brought to the version that was asked for.
     fn converts(&self, object: &Object) -> bool {
         match self.resource.schema.custom() {
-            Some(_) => !object.is_in(&self.resource.api_version),
+            Some(_) => self.defaulted || !object.is_in(&self.resource.api_version),
             None => self.converted,
         }
     }
@@ -106,10 +109,9 @@ impl Form {
         let mut value = object.stored_value(&self.resource);
         if self.converted {
             api::convert::convert(self.resource.storage(), &self.resource, &mut value);
-            // What a schema has come to fill in since the object was written.
-            if self.resource.schema.custom().is_some() {
-                api::schema::apply_defaults(&self.resource, &mut value);
-            }
+        }
+        if self.defaulted {
+            api::schema::apply_defaults(&self.resource, &mut value);
         }
         value
     }
