@@ -112,8 +112,9 @@ impl Reflector {
                 Ok(true) => backoff.reset(),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(path = %self.path, error = %stdx::chain(&error), "watch interrupted");
+                    // Told after the pause: who stops meanwhile interrupts every watch, as it should be.
                     sleep(backoff.next()).await;
+                    tracing::warn!(path = %self.path, error = %stdx::chain(&error), "watch interrupted");
                 }
             }
         }
