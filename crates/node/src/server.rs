@@ -159,7 +159,7 @@ impl Server {
         Self { shared, pods }
     }
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(self: Arc<Self>, mut request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let parts: Vec<String> = path
             .split('/')
@@ -177,7 +177,7 @@ impl Server {
             ["metrics"] if reads => text(StatusCode::OK, stats::metrics(&self).await),
             ["containerLogs", namespace, pod, container] if reads => {
                 match self.find(namespace, pod) {
-                    Ok(found) => self.logs(&request, found, container).await,
+                    Ok(found) => self.logs(&mut request, found, container).await,
                     Err(refusal) => *refusal,
                 }
             }

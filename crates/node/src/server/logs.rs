@@ -12,7 +12,11 @@ use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
-use super::{Body, Found, Query, Server, text};
+use super::{
+    Body, Found, Query, Server, text,
+    upgrade::{self, Upgrade},
+    websocket,
+};
 use crate::{
     container,
     logs::{follow, select::Options},
@@ -21,11 +25,15 @@ use crate::{
 
 /// Pieces of a log that may wait for the client.
 const QUEUE: usize = 4;
+/// The subprotocols of a log over a WebSocket (upstream's `wsstream` package): bytes as they are, or in
+/// base64.
+const WEB_SOCKET: [&str; 2] = ["binary.k8s.io", BASE64];
+const BASE64: &str = "base64.binary.k8s.io";
 
 impl Server {
     pub(super) async fn logs(
         &self,
-        request: &Request<Incoming>,
+        request: &mut Request<Incoming>,
         found: Found,
         name: &str,
     ) -> Response<Body> {
@@ -66,7 +74,14 @@ impl Server {
             let problem = format!("failed to open log of container \"{name}\": {error}\n");
             return text(StatusCode::NOT_FOUND, problem);
         }
-        let (out, mut chunks) = mpsc::channel::<Bytes>(QUEUE);
+        let upgrade = match upgrade::wants_web_socket(request) {
+            true => match upgrade::accept(request, &WEB_SOCKET, &[]) {
+                Ok(upgrade) => Some(upgrade),
+                Err(refusal) => return *refusal,
+            },
+            false => None,
+        };
+        let (out, chunks) = mpsc::channel::<Bytes>(QUEUE);
         let drain = self.shared.config.drain.clone();
         tokio::spawn(async move {
             let stream = follow::stream(path, options, running, out);
@@ -74,18 +89,40 @@ impl Server {
                 tracing::debug!(%error, "log stream ended");
             }
         });
-        let stream = futures::stream::poll_fn(move |cx| {
-            chunks
-                .poll_recv(cx)
-                .map(|chunk| chunk.map(|c| Ok::<_, Infallible>(Frame::data(c))))
-        });
-        let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
-        let plain = http::HeaderValue::from_static("text/plain");
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, plain);
-        response
+        match upgrade {
+            Some(upgrade) => over_web_socket(upgrade, chunks),
+            None => plain(chunks),
+        }
     }
+}
+
+/// The log as the body of an answer.
+fn plain(mut chunks: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let stream = futures::stream::poll_fn(move |cx| {
+        chunks
+            .poll_recv(cx)
+            .map(|chunk| chunk.map(|c| Ok::<_, Infallible>(Frame::data(c))))
+    });
+    let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
+    let plain = http::HeaderValue::from_static("text/plain");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, plain);
+    response
+}
+
+/// The log as messages of a WebSocket. Ends with the log, or when the client leaves.
+fn over_web_socket(upgrade: Upgrade, chunks: mpsc::Receiver<Bytes>) -> Response<Body> {
+    let base64 = upgrade.protocol == BASE64;
+    tokio::spawn(async move {
+        match upgrade.on.await {
+            Ok(upgraded) => {
+                websocket::send(websocket::open(upgraded).await, base64, chunks).await;
+            }
+            Err(error) => tracing::debug!(error = stdx::chain(&error), "upgrade failed"),
+        }
+    });
+    upgrade.response
 }
 
 /// Says whether a run goes on, for as long as somebody listens.

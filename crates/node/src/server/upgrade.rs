@@ -28,6 +28,12 @@ pub(super) struct Upgrade {
     pub(super) response: Response<Body>,
 }
 
+/// Whether a request asks for a WebSocket.
+pub(super) fn wants_web_socket(request: &Request<Incoming>) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE);
+    upgrade.is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 /// Accepts an upgrade to one of `web_socket` or `spdy`, in order of preference.
 pub(super) fn accept(
     request: &mut Request<Incoming>,

@@ -102,6 +102,33 @@ pub(super) async fn pump(
     }
 }
 
+/// Sends one stream of bytes, after an empty message that says that it begins, and closes. What the
+/// client sends means nothing, but its leaving ends the stream.
+pub(super) async fn send(socket: Socket, base64: bool, mut chunks: mpsc::Receiver<Bytes>) {
+    let (mut to, mut from) = socket.split();
+    let message = |data: Bytes| match base64 {
+        true => Message::text(base64::engine::general_purpose::STANDARD.encode(&data)),
+        false => Message::Binary(data),
+    };
+    let send = async {
+        if to.send(message(Bytes::new())).await.is_err() {
+            return;
+        }
+        while let Some(data) = chunks.recv().await {
+            if to.send(message(data)).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.send(farewell()).await;
+        let _ = to.close().await;
+    };
+    let leave = async { while let Some(Ok(_)) = from.next().await {} };
+    tokio::select! {
+        () = send => {}
+        () = leave => {}
+    }
+}
+
 fn encode(base64: bool, channel: u8, data: &[u8]) -> Message {
     if base64 {
         let mut text = String::new();

@@ -167,10 +167,11 @@ impl Lines {
         log.flush();
     }
 
-    /// The stream is at its end: what was begun is a line too.
+    /// The stream is at its end: what was begun is written as a part, as containerd does, so that a
+    /// reader adds no newline that the container never wrote.
     pub(crate) fn end(&mut self, log: &mut Log) {
         if !self.begun.is_empty() {
-            log.line(self.stream, true, &self.begun, &[]);
+            log.line(self.stream, false, &self.begun, &[]);
             self.begun = Vec::new();
             log.flush();
         }
@@ -217,7 +218,7 @@ mod tests {
             ("stdout F", exact.as_str()),
             ("stdout P", exact.as_str()),
             ("stdout F", "b"),
-            ("stdout F", "end"),
+            ("stdout P", "end"),
         ];
         let want: Vec<(String, String)> = want
             .iter()
