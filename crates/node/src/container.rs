@@ -136,6 +136,16 @@ pub(crate) fn find(pod: &Pod, name: &str) -> Option<Container> {
         })
 }
 
+/// The container whose processes an ephemeral one is to see.
+fn target(pod: &Pod, name: &str) -> Option<String> {
+    let mut ephemeral = pod.spec.as_ref()?.ephemeral_containers.iter().flatten();
+    let target = ephemeral
+        .find(|c| c.name == name)?
+        .target_container_name
+        .clone();
+    target.filter(|target| !target.is_empty())
+}
+
 /// Everything that goes into one container.
 pub(crate) struct Build {
     /// The pod.
@@ -204,6 +214,7 @@ impl Build {
             id: id.clone(),
             name: c.name.clone(),
             attempt: self.attempt,
+            processes_of: target(&self.pod, &c.name),
             rootfs: self.rootfs.clone(),
             argv,
             env: self.environment(image_env, &who),

@@ -43,6 +43,9 @@ pub struct ContainerSpec {
     pub name: String,
     /// How often a container of this name was started before.
     pub attempt: u32,
+    /// The name of a running container whose processes it shall see and be among; of none, it has a
+    /// process namespace of its own, or the sandbox's.
+    pub processes_of: Option<String>,
     /// The mounted root filesystem.
     pub rootfs: PathBuf,
     /// Program and arguments.

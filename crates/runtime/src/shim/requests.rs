@@ -118,7 +118,9 @@ impl Server {
             terminal: None,
             stdin_once: spec.stdin_once,
             wants_stdin: spec.stdin,
-            shares_pids: self.sandbox.spec.host_pid || self.sandbox.spec.share_process_namespace,
+            shares_pids: self.sandbox.spec.host_pid
+                || self.sandbox.spec.share_process_namespace
+                || spec.processes_of.is_some(),
         };
         let helper = self.spawn_create(&spec, &mut container).inspect_err(|_| {
             let _ = fs::remove_dir_all(&container.dir);
@@ -165,14 +167,35 @@ impl Server {
             dir: &container.dir,
             shm: self.sandbox.shm(),
             pid_namespace: self
-                .sandbox
-                .pause
+                .first_process(spec)?
                 .map(|pid| format!("/proc/{pid}/ns/pid").into()),
             cgroup: &container.cgroup,
             hostname: self.sandbox.hostname(),
             stdio,
         };
         helper::spawn(keep, move || create::create(job)).map_err(host)
+    }
+
+    /// The process that began the namespace which a container is to share, if it is to share one.
+    fn first_process(&self, spec: &ContainerSpec) -> Result<Option<u32>, Refused> {
+        let (Some(name), false) = (&spec.processes_of, self.sandbox.spec.host_pid) else {
+            return Ok(self.sandbox.pause);
+        };
+        if self.sandbox.pause.is_some() {
+            return Ok(self.sandbox.pause);
+        }
+        let running = self
+            .containers
+            .iter()
+            .rev()
+            .find_map(|c| match c.state.state {
+                State::Running { pid, .. } if c.state.name == *name => Some(pid),
+                _ => None,
+            });
+        running.map(Some).ok_or_else(|| {
+            let problem = format!("unable to find target container {name:?}: it is not running");
+            Refused::new(Refusal::State, problem)
+        })
     }
 
     /// A helper has started the container.
