@@ -3,6 +3,7 @@
 //! Invariant: a patch that fails leaves its target as it was; none makes an object deeper than
 //! [`MAX_DEPTH`] or, by copying, larger than bounded.
 
+mod lenient;
 mod strategic;
 
 use json_patch::{Patch, PatchErrorKind, PatchOperation};
@@ -40,7 +41,7 @@ pub enum PatchError {
     TooLarge,
 }
 
-/// Applies an RFC 6902 patch.
+/// Applies an RFC 6902 patch, with what upstream allows beyond the RFC.
 ///
 /// # Errors
 /// When the patch is malformed or does not apply; the target is then unchanged.
@@ -52,9 +53,12 @@ pub fn json(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
     }
     let mut result = target.clone();
     let mut copied = 0;
-    for operation in &operations {
-        check_growth(&result, operation, &mut copied)?;
-        json_patch::patch_unsafe(&mut result, std::slice::from_ref(operation)).map_err(
+    for operation in operations {
+        let Some(operation) = lenient::strict(&result, operation) else {
+            continue;
+        };
+        check_growth(&result, &operation, &mut copied)?;
+        json_patch::patch_unsafe(&mut result, std::slice::from_ref(&operation)).map_err(
             |error| match error.kind {
                 PatchErrorKind::TestFailed => PatchError::TestFailed,
                 kind => PatchError::DoesNotApply(kind.to_string()),
