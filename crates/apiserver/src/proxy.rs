@@ -3,7 +3,9 @@
 //! Invariant: after a 101 on both sides bytes are only copied; what they mean is between the
 //! client and the node.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::status::ApiError;
@@ -14,8 +16,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use pki::Trust;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::admission::connect;
 use crate::config::Stream;
@@ -47,7 +52,11 @@ const HOP_BY_HOP: &[HeaderName] = &[
 /// Where a request goes.
 enum Target {
     Node(String),
-    Address(SocketAddr),
+    /// A pod, which may show any certificate over TLS: it has none that could be verified.
+    Pod {
+        address: SocketAddr,
+        tls: bool,
+    },
 }
 
 /// Serves the call; `rest` is the path behind `proxy`.
@@ -104,50 +113,91 @@ fn node_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String), Ap
     Ok((Target::Node(name.to_owned()), rest_path(rest, uri)))
 }
 
-/// `name`, `name:port` or `scheme:name:port`.
-fn name_and_port(text: &str) -> Result<(&str, &str), ApiError> {
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [name] => Ok((name, "")),
-        [name, port] => Ok((name, port)),
-        ["http" | "", name, port] => Ok((name, port)),
-        ["https", ..] => Err(ApiError::bad_request(
-            "the proxy does not speak https to pods",
-        )),
-        _ => Err(ApiError::bad_request(format!(
-            "invalid name in proxy request: {text:?}"
-        ))),
+/// What stands where a name is expected: `name`, `name:port` or `scheme:name:port`.
+struct Named<'a> {
+    tls: bool,
+    name: &'a str,
+    /// Empty where none is given.
+    port: &'a str,
+}
+
+impl<'a> Named<'a> {
+    /// `kind` is what is named, for the error.
+    fn parse(kind: &str, text: &'a str) -> Result<Self, ApiError> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (scheme, name, port) = match *parts.as_slice() {
+            [name] => ("", name, ""),
+            [name, port] => ("", name, port),
+            [scheme, name, port] => (scheme, name, port),
+            _ => ("invalid", "", ""),
+        };
+        match (scheme, name) {
+            ("" | "http" | "https", name) if !name.is_empty() => Ok(Self {
+                tls: scheme == "https",
+                name,
+                port,
+            }),
+            _ => Err(ApiError::bad_request(format!(
+                "invalid {kind} request {text:?}"
+            ))),
+        }
+    }
+}
+
+/// Whether requests may be sent to an address that an object names: not to the host itself, nor to
+/// what only its own link knows.
+fn allowed(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_unspecified())
+        }
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => allowed(IpAddr::V4(v4)),
+            None => {
+                !(v6.is_loopback()
+                    || v6.is_unicast_link_local()
+                    || v6.is_multicast()
+                    || v6.is_unspecified())
+            }
+        },
     }
 }
 
 fn pod_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String), ApiError> {
-    let (name, port) = name_and_port(&call.name)?;
+    let Named { tls, name, port } = Named::parse("pod", &call.name)?;
     let pod = call
         .state
         .core("pods")
         .get(&call.namespace, name)
         .ok_or_else(|| ApiError::not_found_named("", "pods", name))?
         .value();
-    let first = pod
-        .pointer("/spec/containers/0/ports/0/containerPort")
-        .and_then(Value::as_u64);
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
+    let first = containers
+        .into_iter()
+        .flatten()
+        .find_map(|c| c.pointer("/ports/0/containerPort")?.as_u64());
     let port = match port {
-        "" => first.and_then(|p| u16::try_from(p).ok()).unwrap_or(80),
-        port => port.parse().map_err(|_| {
-            ApiError::bad_request(format!("invalid port in proxy request: {port:?}"))
-        })?,
+        "" => first
+            .and_then(|p| u16::try_from(p).ok())
+            .unwrap_or(if tls { 443 } else { 80 }),
+        port => port
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("invalid pod request {:?}", call.name)))?,
     };
-    let address = text(&pod, "/status/podIP")
-        .parse()
-        .map_err(|_| ApiError::unavailable(format!("pod {name} has no address yet")))?;
-    Ok((
-        Target::Address(SocketAddr::new(address, port)),
-        rest_path(rest, uri),
-    ))
+    let address: Option<IpAddr> = text(&pod, "/status/podIP").parse().ok();
+    let address = address
+        .filter(|a| allowed(*a))
+        .ok_or_else(|| ApiError::bad_request("address not allowed"))?;
+    let address = SocketAddr::new(address, port);
+    Ok((Target::Pod { address, tls }, rest_path(rest, uri)))
 }
 
 fn service_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String), ApiError> {
-    let (name, wanted) = name_and_port(&call.name)?;
+    let Named { tls, name, port } = Named::parse("service", &call.name)?;
     let service = call
         .state
         .core("services")
@@ -159,28 +209,52 @@ fn service_proxy(call: &Call, rest: &str, uri: &Uri) -> Result<(Target, String),
         .into_iter()
         .flatten()
         .find(|p| {
-            wanted.is_empty()
-                || text(p, "/name") == wanted
+            port.is_empty()
+                || text(p, "/name") == port
                 || p.get("port")
-                    .is_some_and(|n| n.as_u64().is_some_and(|n| wanted.parse() == Ok(n)))
+                    .is_some_and(|n| n.as_u64().is_some_and(|n| port.parse() == Ok(n)))
         })
         .ok_or_else(|| {
-            ApiError::unavailable(format!(
-                "no service port {wanted:?} found for service {name:?}"
-            ))
+            ApiError::unavailable(format!("no service port {port} found for service {name:?}"))
         })?;
     let address = endpoint(call, name, text(port, "/name")).ok_or_else(|| {
-        ApiError::unavailable(format!("no endpoints available for service {name:?}"))
+        ApiError::unavailable(format!(
+            "no endpoints available for service {:?}",
+            call.name
+        ))
     })?;
-    Ok((Target::Address(address), rest_path(rest, uri)))
+    Ok((Target::Pod { address, tls }, rest_path(rest, uri)))
 }
 
-/// A ready endpoint of a Service's port.
+/// A ready endpoint of a Service's port, any of them. Only what is a pod's own address is taken: who
+/// may write endpoints shall not make this server call what it can reach and they cannot.
 fn endpoint(call: &Call, service: &str, port_name: &str) -> Option<SocketAddr> {
-    match outbound::endpoints(&call.state.cache, &call.namespace, service, port_name) {
-        outbound::Endpoints::Ready(ready) => ready.first().copied(),
-        outbound::Endpoints::Untracked => None,
-    }
+    let found = outbound::endpoints(&call.state.cache, &call.namespace, service, port_name);
+    let outbound::Endpoints::Ready(ready) = found else {
+        return None;
+    };
+    let pods = call.state.core("pods");
+    let is_pod = |address: IpAddr, pod: &str| {
+        let pod = pods.get(&call.namespace, pod);
+        pod.is_some_and(|pod| {
+            let pod = pod.value();
+            let ips = pod.pointer("/status/podIPs").and_then(Value::as_array);
+            let mut ips = ips.into_iter().flatten();
+            ips.any(|ip| text(ip, "/ip").parse() == Ok(address))
+        })
+    };
+    let mut candidates: Vec<SocketAddr> = ready
+        .into_iter()
+        .filter(|e| {
+            e.pod
+                .as_ref()
+                .is_some_and(|pod| is_pod(e.address.ip(), pod))
+        })
+        .map(|e| e.address)
+        .filter(|address| allowed(address.ip()))
+        .collect();
+    let any = rand::random_range(0..candidates.len().max(1));
+    (!candidates.is_empty()).then(|| candidates.swap_remove(any))
 }
 
 /// A request to the node that a pod runs on, in the kubelet's own form.
@@ -332,14 +406,7 @@ pub(crate) fn pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Stri
 async fn dial(call: &Call, target: &Target) -> Result<Box<dyn Stream>, ApiError> {
     let (dialing, whom) = match target {
         Target::Node(node) => (call.state.dialer.dial(node), node.clone()),
-        Target::Address(address) => {
-            let address = *address;
-            let dialing: BoxFuture<'static, std::io::Result<Box<dyn Stream>>> =
-                Box::pin(async move {
-                    Ok(Box::new(TcpStream::connect(address).await?) as Box<dyn Stream>)
-                });
-            (dialing, address.to_string())
-        }
+        Target::Pod { address, tls } => (dial_pod(*address, *tls), address.to_string()),
     };
     match tokio::time::timeout(DIAL_LIMIT, dialing).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -350,6 +417,19 @@ async fn dial(call: &Call, target: &Target) -> Result<Box<dyn Stream>, ApiError>
             "error trying to reach {whom}: timed out"
         ))),
     }
+}
+
+fn dial_pod(address: SocketAddr, tls: bool) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+    Box::pin(async move {
+        let stream = TcpStream::connect(address).await?;
+        if !tls {
+            return Ok(Box::new(stream) as Box<dyn Stream>);
+        }
+        let config = pki::client_tls(&Trust::Anything, None).map_err(io::Error::other)?;
+        let name = ServerName::IpAddress(address.ip().into());
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Box::new(connector.connect(name, stream).await?) as Box<dyn Stream>)
+    })
 }
 
 fn bad_gateway(error: impl std::fmt::Display) -> ApiError {

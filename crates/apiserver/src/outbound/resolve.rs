@@ -22,13 +22,21 @@ pub(crate) enum ResolveError {
     External { kind: String },
 }
 
+/// An endpoint that takes traffic.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) address: SocketAddr,
+    /// The pod of the Service's namespace that it is said to be.
+    pub(crate) pod: Option<String>,
+}
+
 /// What is known of the endpoints of a Service's port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Endpoints {
     /// The Service has no slices: nobody keeps track of its endpoints.
     Untracked,
     /// Those that are ready.
-    Ready(Vec<SocketAddr>),
+    Ready(Vec<Endpoint>),
 }
 
 /// The addresses to try for a Service's port, by number, in the order to try them.
@@ -59,7 +67,7 @@ pub(crate) fn service(
     match endpoints(cache, namespace, &name, text(found, "/name")) {
         Endpoints::Ready(mut ready) if !ready.is_empty() => {
             ready.shuffle(&mut rand::rng());
-            Ok(ready)
+            Ok(ready.into_iter().map(|e| e.address).collect())
         }
         Endpoints::Ready(_) => Err(ResolveError::NoEndpoints { name }),
         Endpoints::Untracked => match text(&object, "/spec/clusterIP").parse::<IpAddr>() {
@@ -81,7 +89,7 @@ pub(crate) fn endpoints(cache: &Cache, namespace: &str, service: &str, port: &st
             continue;
         }
         tracked = true;
-        add_ready(&slice.value(), port, &mut ready);
+        add_ready(&slice.value(), namespace, port, &mut ready);
     }
     if tracked {
         Endpoints::Ready(ready)
@@ -90,7 +98,7 @@ pub(crate) fn endpoints(cache: &Cache, namespace: &str, service: &str, port: &st
     }
 }
 
-fn add_ready(slice: &Value, port: &str, ready: &mut Vec<SocketAddr>) {
+fn add_ready(slice: &Value, namespace: &str, port: &str, ready: &mut Vec<Endpoint>) {
     let items = |name: &str| {
         let list = slice.get(name).and_then(Value::as_array);
         list.into_iter().flatten()
@@ -101,8 +109,15 @@ fn add_ready(slice: &Value, port: &str, ready: &mut Vec<SocketAddr>) {
         .and_then(Value::as_u64)
         .and_then(|p| u16::try_from(p).ok());
     let Some(port) = port else { return };
-    let addresses = items("endpoints")
-        .filter(|e| e.pointer("/conditions/ready").and_then(Value::as_bool) != Some(false))
-        .filter_map(|e| text(e, "/addresses/0").parse().ok());
-    ready.extend(addresses.map(|address: IpAddr| SocketAddr::new(address, port)));
+    let takes_traffic =
+        |e: &&Value| e.pointer("/conditions/ready").and_then(Value::as_bool) != Some(false);
+    ready.extend(items("endpoints").filter(takes_traffic).filter_map(|e| {
+        let address: IpAddr = text(e, "/addresses/0").parse().ok()?;
+        let is_pod =
+            text(e, "/targetRef/kind") == "Pod" && text(e, "/targetRef/namespace") == namespace;
+        Some(Endpoint {
+            address: SocketAddr::new(address, port),
+            pod: is_pod.then(|| text(e, "/targetRef/name").to_owned()),
+        })
+    }));
 }

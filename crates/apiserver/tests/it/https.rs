@@ -1,6 +1,6 @@
 //! A real server over TLS that this server calls: webhooks, aggregated APIs.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +55,16 @@ impl Https {
         clients: Option<&str>,
         handler: impl Fn(Asked) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST, names, clients, handler).await
+    }
+
+    /// The same at another address.
+    pub async fn start_at(
+        address: Ipv4Addr,
+        names: &[&str],
+        clients: Option<&str>,
+        handler: impl Fn(Asked) -> BoxFuture<'static, Response<Body>> + Send + Sync + 'static,
+    ) -> Self {
         pki::install_crypto_provider();
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_create(dir.path()).unwrap();
@@ -66,7 +76,7 @@ impl Https {
             lifetime: Duration::from_secs(600),
         };
         let tls = ServerTls::new(&authority.issue(&leaf).unwrap(), clients).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let handler: Arc<Handler> = Arc::new(handler);

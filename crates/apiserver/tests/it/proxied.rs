@@ -1,6 +1,7 @@
 //! Requests that go on to a node.
 
 use apiserver::{empty_body, full_body};
+use futures::FutureExt as _;
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -8,6 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Cluster, answer, master, pod};
+use crate::https::Https;
 
 const POD: &str = "/api/v1/namespaces/default/pods/p";
 
@@ -149,4 +151,91 @@ async fn the_root_of_what_is_proxied_ends_with_a_slash() {
     c.send(Method::POST, path, "text/plain", "x".into())
         .await
         .refused(404);
+}
+
+/// Sets where a pod is.
+async fn place(c: &Cluster, name: &str, ip: &str) {
+    let status = json!({"status": {"podIP": ip, "podIPs": [{"ip": ip}]}});
+    let path = format!("/api/v1/namespaces/default/pods/{name}/status");
+    c.patch(&path, "merge", &status).await.ok();
+}
+
+#[test]
+fn pods_and_services_over_https() {
+    testkit::isolated(async || {
+        const IP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 99, 0, 1);
+        testkit::Run::new("ip")
+            .args(["address", "add", &format!("{IP}/32"), "dev", "lo"])
+            .ok()?;
+        let say = |asked: crate::https::Asked| {
+            let said = format!("{} {}?{}", asked.method, asked.path, asked.query);
+            async { Response::new(full_body(said)) }.boxed()
+        };
+        // Its certificate is for another name, as those of pods are.
+        let server = Https::start_at(IP, &["elsewhere"], None, say).await;
+        let port = server.port();
+        let c = with_pod().await;
+        let pods = "/api/v1/namespaces/default/pods";
+        let said = c
+            .get(&format!("{pods}/https:p:{port}/proxy/a?b=c"))
+            .await
+            .refused(400);
+        assert_eq!(said, "address not allowed");
+        place(&c, "p", &IP.to_string()).await;
+        let got = c.get(&format!("{pods}/https:p:{port}/proxy/a?b=c")).await;
+        assert_eq!((got.status, got.text.as_str()), (200, "GET /a?b=c"));
+        // It does not speak plain HTTP.
+        let plain = c.get(&format!("{pods}/p:{port}/proxy/")).await;
+        assert!(plain.status != 200, "{}", plain.text);
+        for (name, said) in [
+            ("ftp:p:1", "invalid pod request \"ftp:p:1\""),
+            ("https:p:port", "invalid pod request \"https:p:port\""),
+            ("a:b:c:d", "invalid pod request \"a:b:c:d\""),
+        ] {
+            let got = c.get(&format!("{pods}/{name}/proxy/")).await.refused(400);
+            assert_eq!(got, said);
+        }
+        for address in [
+            "127.0.0.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "::1",
+            "::ffff:127.0.0.1",
+        ] {
+            place(&c, "p", address).await;
+            let got = c.get(&format!("{pods}/p:80/proxy/")).await.refused(400);
+            assert_eq!(got, "address not allowed", "{address}");
+        }
+
+        place(&c, "p", &IP.to_string()).await;
+        let service = json!({"metadata": {"name": "web"},
+            "spec": {"ports": [{"name": "tls", "port": 443}]}});
+        c.post("/api/v1/namespaces/default/services", &service)
+            .await
+            .ok();
+        let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+        let slice = |target: serde_json::Value| {
+            json!({"metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+                "addressType": "IPv4", "ports": [{"name": "tls", "port": port}],
+                "endpoints": [{"addresses": [IP.to_string()], "targetRef": target}]})
+        };
+        // An address that nobody says to be a pod's, or that is not that pod's.
+        let said = "no endpoints available for service \"https:web:tls\"";
+        let web = "/api/v1/namespaces/default/services/https:web:tls/proxy/x";
+        for target in [
+            serde_json::Value::Null,
+            json!({"kind": "Pod", "namespace": "default", "name": "other"}),
+            json!({"kind": "Pod", "namespace": "kube-system", "name": "p"}),
+        ] {
+            c.post(slices, &slice(target)).await.ok();
+            assert_eq!(c.get(web).await.refused(503), said);
+            c.delete(&format!("{slices}/web-1")).await.ok();
+        }
+        let target = json!({"kind": "Pod", "namespace": "default", "name": "p"});
+        c.post(slices, &slice(target)).await.ok();
+        assert_eq!(c.get(web).await.text, "GET /x?");
+        let by_number = "/api/v1/namespaces/default/services/https:web:443/proxy/x";
+        assert_eq!(c.get(by_number).await.text, "GET /x?");
+        Ok(())
+    });
 }
