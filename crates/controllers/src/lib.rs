@@ -14,6 +14,7 @@ mod endpoints;
 mod expectations;
 mod garbage;
 mod job;
+mod mirroring;
 mod namespace;
 mod node;
 mod owners;
@@ -56,6 +57,7 @@ pub async fn run(client: Client, informers: Informers, options: Options, drain: 
     tasks.spawn(replicaset::run::<ReplicationController>(context.clone()));
     tasks.spawn(deployment::run(context.clone()));
     tasks.spawn(endpoints::run(context.clone()));
+    tasks.spawn(mirroring::run(context.clone()));
     tasks.spawn(serviceaccount::run(context.clone(), options.ca_pem));
     if let Some(signer) = options.signer {
         tasks.spawn(certificate::run(context.clone(), signer));
