@@ -159,6 +159,11 @@ fn render_store(out: &mut String, store: &store::Metrics) {
     );
     for (name, help, histogram) in [
         (
+            "knarr_store_queue_duration_seconds",
+            "How long transactions waited for the store's writer.",
+            &store.queue_seconds,
+        ),
+        (
             "knarr_store_commit_duration_seconds",
             "How long commits of the store took.",
             &store.commit_seconds,

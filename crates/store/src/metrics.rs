@@ -15,6 +15,7 @@ const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.
 /// The counters of one store.
 #[derive(Debug)]
 pub(crate) struct Counters {
+    pub(crate) queue_seconds: Histogram,
     pub(crate) commit_seconds: Histogram,
     pub(crate) batch: Histogram,
     pub(crate) failed: AtomicU64,
@@ -26,6 +27,7 @@ pub(crate) struct Counters {
 impl Default for Counters {
     fn default() -> Counters {
         Counters {
+            queue_seconds: Histogram::new(COMMIT_SECONDS),
             commit_seconds: Histogram::new(COMMIT_SECONDS),
             batch: Histogram::new(BATCH),
             failed: AtomicU64::new(0),
@@ -53,6 +55,8 @@ pub(crate) fn count(counter: &AtomicU64) {
 pub struct Metrics {
     /// `sqlite` or `etcd`.
     pub backend: &'static str,
+    /// How long transactions waited for the writer, in seconds; nothing of etcd.
+    pub queue_seconds: Snapshot,
     /// How long commits took, in seconds.
     pub commit_seconds: Snapshot,
     /// How many transactions shared a commit; of etcd, which does this by itself, always one.

@@ -275,6 +275,7 @@ impl Store {
         let sizes = self.inner.backend.sizes();
         Metrics {
             backend: self.inner.kind,
+            queue_seconds: counters.queue_seconds.snapshot(),
             commit_seconds: counters.commit_seconds.snapshot(),
             batch: counters.batch.snapshot(),
             failed: load(&counters.failed),

@@ -73,6 +73,7 @@ async fn health_version_metrics() {
         "apiserver_storage_size_bytes{storage_cluster_id=\"sqlite\"} ",
         "knarr_store_commit_duration_seconds_bucket{le=\"+Inf\"} ",
         "knarr_store_commit_transactions_sum ",
+        "knarr_store_queue_duration_seconds_sum ",
         "knarr_store_wal_bytes ",
         "knarr_store_subscriptions 1\n",
         "knarr_store_subscriptions_lagged_total 0\n",

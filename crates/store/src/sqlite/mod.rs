@@ -12,7 +12,7 @@ mod writer;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -138,7 +138,13 @@ impl Backend for Sqlite {
     fn transact(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Vec<Revision>, StoreError>> {
         async {
             let (reply, answer) = oneshot::channel();
-            self.request(Request::Transact { writes, reply }).await?;
+            let asked = Instant::now();
+            self.request(Request::Transact {
+                writes,
+                asked,
+                reply,
+            })
+            .await?;
             answer.await.map_err(|_closed| StoreError::Closed)?
         }
         .boxed()

@@ -44,6 +44,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(crate) enum Request {
     Transact {
         writes: Vec<Write>,
+        /// When the caller asked.
+        asked: Instant,
         reply: Reply<Vec<Revision>>,
     },
     Compact {
@@ -150,9 +152,15 @@ impl Writer {
             let (mut batch, mut count, mut bytes) = (Vec::new(), 0, 0);
             while let Some(request) = next.take() {
                 match request {
-                    Request::Transact { writes, reply } => {
+                    Request::Transact {
+                        writes,
+                        asked,
+                        reply,
+                    } => {
                         count += writes.len();
                         bytes += writes.iter().map(Write::weight_bytes).sum::<usize>();
+                        let waited = asked.elapsed().as_secs_f64();
+                        self.hub.counters().queue_seconds.observe(waited);
                         batch.push(Pending { writes, reply });
                     }
                     Request::Compact { up_to, reply } => self.compaction.request(up_to, reply),
