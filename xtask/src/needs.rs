@@ -1,8 +1,9 @@
 //! What a command needs on the machine, and how it gets there.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::shell;
 
@@ -44,7 +45,13 @@ pub(crate) const TEST: &[Tool] = &[
     tool("htpasswd", "apache2-utils", "registry passwords"),
     tool("busybox", "busybox-static", "what test containers run"),
     tool("ip", "iproute2", "network namespaces of the tests"),
+    tool("pip3", "python3-pip", "the Python client library"),
+    tool("node", "nodejs", "runs the JavaScript client library"),
+    tool("npm", "npm", "installs the JavaScript client library"),
 ];
+
+/// To search for inputs that break something.
+pub(crate) const FUZZ: &[Tool] = &[tool("c++", "g++", "compiles libFuzzer")];
 
 /// What the store is measured beside.
 pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server", "the store's peer")];
@@ -87,6 +94,56 @@ pub(crate) fn ensure(groups: &[&[Tool]]) -> Result<()> {
     let mut args = vec!["install", "-y", "-q", "--no-install-recommends"];
     args.extend(&packages);
     apt(&format!("installing {}", packages.join(" ")), &args)
+}
+
+/// Installs the client libraries of other languages that the tests drive, each at the version that
+/// its file in `crates/knarr/tests/clients` names, below the target folder. Answers where.
+pub(crate) fn ensure_clients() -> Result<PathBuf> {
+    let here = std::env::current_dir().context("the workspace root")?;
+    let from = here.join("crates/knarr/tests/clients");
+    let to = here.join(shell::target_dir()).join("clients");
+    // Written last: a half installation is begun anew.
+    let stamp = |name: &str| to.join(format!("{name}.installed"));
+    let due = |name: &str, lock: &str| -> Result<bool> {
+        let lock = std::fs::read(from.join(name).join(lock)).context(lock.to_owned())?;
+        Ok(std::fs::read(stamp(name)).ok() != Some(lock))
+    };
+    let done = |name: &str, lock: &str| std::fs::copy(from.join(name).join(lock), stamp(name));
+    std::fs::create_dir_all(to.join("node"))
+        .with_context(|| format!("cannot make {}", to.display()))?;
+    if due("python", "requirements.txt")? {
+        let place = to.join("python");
+        let mut pip = Command::new("pip3");
+        pip.args([
+            "install",
+            "--quiet",
+            "--no-compile",
+            "--upgrade",
+            "--target",
+        ])
+        .arg(&place)
+        .arg("--requirement")
+        .arg(from.join("python/requirements.txt"));
+        shell::step("installing the Python client library", &mut pip)?;
+        done("python", "requirements.txt")?;
+    }
+    for file in ["package.json", "package-lock.json", "verbs.mjs"] {
+        std::fs::copy(from.join("node").join(file), to.join("node").join(file))?;
+    }
+    if due("node", "package-lock.json")? {
+        let mut npm = Command::new("npm");
+        npm.args([
+            "ci",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+        ])
+        .current_dir(to.join("node"));
+        shell::step("installing the JavaScript client library", &mut npm)?;
+        done("node", "package-lock.json")?;
+    }
+    Ok(to)
 }
 
 /// Adds the static target to the toolchain when it is not there.

@@ -29,6 +29,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     needs::ensure(&[needs::BUILD, needs::RUN, needs::TEST])?;
     needs::ensure_cargo_tool("cargo-nextest")?;
+    let clients = needs::ensure_clients()?;
     let knarr = release::build(release::Profile::Fast)?;
 
     eprintln!("==> running the tests");
@@ -41,7 +42,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "--no-fail-fast",
             "--workspace",
         ])
-        .env("KNARR_BIN", &knarr);
+        .env("KNARR_BIN", &knarr)
+        .env("KNARR_CLIENTS", &clients);
     if options.long {
         command.args(["--run-ignored", "all"]);
     }

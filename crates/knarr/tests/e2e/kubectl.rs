@@ -8,7 +8,7 @@ use testkit::{Cluster, Options, Run, eventually, skip};
 
 use crate::support::{LIMIT, http_get};
 
-fn kubectl_is_missing() -> bool {
+pub(crate) fn kubectl_is_missing() -> bool {
     let missing = Run::new("kubectl")
         .args(["version", "--client"])
         .output()

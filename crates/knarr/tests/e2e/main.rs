@@ -5,9 +5,12 @@
 
 mod bad_days;
 mod certificates;
+mod clients;
 mod crash;
 mod images;
 mod kubectl;
+mod kubectl_verbs;
+mod operator;
 mod own_client;
 mod pods;
 mod quotas;
