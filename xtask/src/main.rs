@@ -6,6 +6,7 @@ mod bench;
 mod conformance;
 mod demo;
 mod facts;
+mod fuzz;
 mod needs;
 mod release;
 mod shell;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::Options),
     /// Install what the tests need, then run every test.
     Test(test::Options),
+    /// Search for inputs that break the parts that take input from strangers.
+    Fuzz(fuzz::Options),
     /// Check the rules of the house: crate edges, file lengths, module docs.
     Tidy,
     /// Generate the schema table in crates/api/src/facts from upstream's published data.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
     let outcome = shell::enter_root().and_then(|()| match cli.command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Tidy => tidy::run(),
         Command::Facts { upstream, protos } => {
             let out = PathBuf::from("crates/api/src/facts");
