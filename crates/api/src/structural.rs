@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 pub use check::check;
 
 use crate::MAX_DEPTH;
+use crate::jsonpath::JsonPath;
 use crate::validate::FieldError;
 
 pub(crate) const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
@@ -53,6 +54,8 @@ pub struct Custom {
     patterns: HashMap<String, Option<Regex>>,
     rules: Option<Box<dyn ObjectRules>>,
     defaults: bool,
+    /// The paths of the printed columns.
+    columns: Vec<JsonPath>,
 }
 
 impl Custom {
@@ -78,6 +81,7 @@ impl Custom {
             at,
             patterns,
             rules,
+            columns: versions.get(at).map(columns::paths).unwrap_or_default(),
             defaults: any_default(schema, 0),
         })
     }

@@ -212,10 +212,12 @@ fn check_selectable(version: &At<'_, '_>, out: &mut Errors) {
             out.required(&path, "");
             continue;
         }
-        let Some(found) = schema_at(schema.value, path.text()) else {
-            let words = "is an invalid path: does not refer to a valid field";
-            out.invalid(&path, words);
-            continue;
+        let found = match schema_at(schema.value, path.text()) {
+            Ok(found) => found,
+            Err(why) => {
+                out.invalid(&path, format!("is an invalid path: {why}"));
+                continue;
+            }
         };
         if path.text() == ".metadata" || path.text().starts_with(".metadata.") {
             out.invalid(&path, "must not point to fields in metadata");
@@ -233,13 +235,31 @@ fn check_selectable(version: &At<'_, '_>, out: &mut Errors) {
     }
 }
 
-/// The schema at a path such as `.spec.color`.
-fn schema_at<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
-    let names = path.strip_prefix('.')?.split('.');
-    names.into_iter().try_fold(schema, |at, name| {
-        let named = at.get("properties").and_then(|all| all.get(name));
-        named.or_else(|| at.get("additionalProperties").filter(|a| a.is_object()))
-    })
+/// The schema at a path such as `.spec.color`; else what is wrong with the path.
+fn schema_at<'a>(schema: &'a Value, path: &str) -> Result<&'a Value, String> {
+    let (mut at, mut rest) = (schema, path);
+    while !rest.is_empty() {
+        let end = |text: &str| text.find(['.', '[', ']']).unwrap_or(text.len());
+        if rest.starts_with('[') {
+            return Err("array notation is not allowed".to_owned());
+        }
+        let Some(after) = rest.strip_prefix('.') else {
+            let token = &rest[..end(rest).max(1)];
+            return Err(format!("expected [ or . but got: {token}"));
+        };
+        if after.is_empty() {
+            return Err("unexpected end of JSON path".to_owned());
+        }
+        let (name, left) = after.split_at(end(after));
+        let below = match (at.get("properties"), at.get("additionalProperties")) {
+            (Some(properties), _) => properties.get(name),
+            (None, Some(values)) => Some(values).filter(|values| values.is_object()),
+            (None, None) => None,
+        };
+        at = below.ok_or_else(|| "does not refer to a valid field".to_owned())?;
+        rest = left;
+    }
+    Ok(at)
 }
 
 /// Whether a group is the community's own.
@@ -349,11 +369,15 @@ mod tests {
         assert_eq!(
             of_version(
                 "selectableFields",
-                json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.x"}, {"jsonPath": ".spec.list"}])
+                json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.x"}, {"jsonPath": ".spec.list"},
+                    {"jsonPath": ".spec['color']"}, {"jsonPath": "spec"}, {"jsonPath": ".spec."}])
             ),
             [
                 "spec.versions[0].selectableFields[1].jsonPath: Invalid value: \".spec.x\": is an invalid path: does not refer to a valid field",
                 "spec.versions[0].selectableFields[2].jsonPath: Invalid value: \".spec.list\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+                "spec.versions[0].selectableFields[3].jsonPath: Invalid value: \".spec['color']\": is an invalid path: array notation is not allowed",
+                "spec.versions[0].selectableFields[4].jsonPath: Invalid value: \"spec\": is an invalid path: expected [ or . but got: spec",
+                "spec.versions[0].selectableFields[5].jsonPath: Invalid value: \".spec.\": is an invalid path: unexpected end of JSON path",
             ]
         );
         assert_eq!(
