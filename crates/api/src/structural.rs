@@ -15,6 +15,7 @@ mod validate;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -53,7 +54,7 @@ pub struct Custom {
     at: usize,
     patterns: HashMap<String, Option<Regex>>,
     rules: Option<Box<dyn ObjectRules>>,
-    defaults: bool,
+    id: u64,
     /// The paths of the printed columns.
     columns: Vec<JsonPath>,
 }
@@ -73,6 +74,7 @@ impl Custom {
         at: usize,
         rules: Option<Box<dyn ObjectRules>>,
     ) -> Arc<Self> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
         let mut patterns = HashMap::new();
         let schema = versions.get(at).map_or(NONE, schema_of);
         collect(schema, &mut patterns, 0);
@@ -82,7 +84,7 @@ impl Custom {
             patterns,
             rules,
             columns: versions.get(at).map(columns::paths).unwrap_or_default(),
-            defaults: any_default(schema, 0),
+            id: MADE.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -110,10 +112,10 @@ impl Custom {
         &self.versions
     }
 
-    /// Whether its schema fills in anything.
+    /// Tells it from all others: of other versions, and of this one before its definition changed.
     #[must_use]
-    pub fn has_defaults(&self) -> bool {
-        self.defaults
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The `openAPIV3Schema` of another version of the definition, by its name.
@@ -172,12 +174,6 @@ fn collect(schema: &Value, patterns: &mut HashMap<String, Option<Regex>>, depth:
     for below in children(schema) {
         collect(below, patterns, depth + 1);
     }
-}
-
-fn any_default(schema: &Value, depth: usize) -> bool {
-    depth <= MAX_DEPTH
-        && (schema.get("default").is_some()
-            || children(schema).iter().any(|s| any_default(s, depth + 1)))
 }
 
 /// All schemas right below one.

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::at::{At, Errors, get};
-use super::names;
+use super::{names, webhooks};
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: &[&str] = &[
@@ -44,6 +44,7 @@ pub(super) fn check(at: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
     out.one_of(&spec.field("scope"), &["Cluster", "Namespaced"]);
     check_names(&spec, out);
     check_versions(&spec, out);
+    check_conversion(at, old, out);
     let open = spec.field("preserveUnknownFields");
     let was_open = old.is_some_and(|old| get(old, "spec.preserveUnknownFields") == true);
     if open.flag() && !was_open {
@@ -79,6 +80,67 @@ fn check_names(spec: &At<'_, '_>, out: &mut Errors) {
     }
     if !kind.is_empty() && kind.text() == list_kind.text() {
         out.invalid(&list_kind, "kind and listKind may not be the same");
+    }
+}
+
+/// How versions become each other. Errors name the fields as upstream's inner form has them.
+fn check_conversion(at: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
+    let conversion = get(at.value, "spec.conversion");
+    if conversion.is_null() {
+        return;
+    }
+    let strategy = get(conversion, "strategy");
+    let inner = json!({"spec": {"conversion": {
+        "strategy": strategy,
+        "webhookClientConfig": get(conversion, "webhook.clientConfig"),
+        "conversionReviewVersions": get(conversion, "webhook.conversionReviewVersions"),
+    }}});
+    let root = At::root(&inner);
+    let at = root.field("spec.conversion");
+    let (config, versions) = (
+        at.field("webhookClientConfig"),
+        at.field("conversionReviewVersions"),
+    );
+    out.one_of(&at.field("strategy"), &["None", "Webhook"]);
+    if strategy != "Webhook" {
+        let words = "should not be set when strategy is not set to Webhook";
+        for (field, set) in [
+            (&config, config.is_set()),
+            (&versions, !versions.is_empty()),
+        ] {
+            if set {
+                out.forbidden(field, words);
+            }
+        }
+        return;
+    }
+    if config.is_set() {
+        webhooks::client_config(&config, out);
+    } else {
+        out.required(&config, "required when strategy is set to Webhook");
+    }
+    if versions.is_empty() {
+        return out.required(&versions, "");
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for version in versions.items() {
+        if seen.contains(&version.text()) {
+            out.invalid(&version, "duplicate version");
+            continue;
+        }
+        seen.push(version.text());
+        out.form(&version, names::dns_1035_label(version.text()));
+    }
+    let known = |version: &str| webhooks::REVIEW_VERSIONS.contains(&version);
+    // What an older definition got wrong already does not stop its change.
+    let before = old.map(|old| get(old, "spec.conversion.webhook.conversionReviewVersions"));
+    let lenient = before.and_then(Value::as_array).is_some_and(|before| {
+        let mut before = before.iter().filter_map(Value::as_str);
+        before.clone().next().is_some() && !before.any(known)
+    });
+    if !lenient && !seen.into_iter().any(known) {
+        let known = webhooks::REVIEW_VERSIONS.join(", ");
+        out.invalid(&versions, format!("must include at least one of {known}"));
     }
 }
 

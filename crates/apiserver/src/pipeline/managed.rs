@@ -3,7 +3,7 @@
 //! Invariant: every write of an object by a client goes through [`keep`] or through apply, before
 //! admission, so that what the server itself adds is nobody's.
 
-use api::fields::{self, ManagedFields, Target};
+use api::fields::{self, Converter, ManagedFields, Target};
 use api::status::ApiError;
 use api::validate::FieldError;
 use http::header;
@@ -78,10 +78,21 @@ pub(crate) fn manager(call: &Call) -> String {
     name
 }
 
+/// Whether a webhook makes objects of the call's resource those of other versions.
+pub(crate) fn converts(call: &Call) -> bool {
+    call.state.resources.conversion(&call.resource).is_some()
+}
+
+/// What a call writes to.
+pub(crate) fn target(call: &Call) -> Target<'_> {
+    let converter = converts(call).then_some(&call.conversions as &dyn Converter);
+    Target::of(&call.resource, &call.subresource).converting(converter)
+}
+
 /// Keeps the managed fields of a write that is no apply; `old` is nothing for a new object. Both
-/// are in their stored version.
+/// are in the version that is worked on.
 pub(crate) fn keep(call: &Call, old: Option<&Value>, new: &mut Value) {
-    let target = Target::of(&call.resource, &call.subresource);
+    let target = target(call);
     fields::update(&target, old, new, &manager(call), &system::now());
 }
 
@@ -94,7 +105,7 @@ pub(crate) fn to_scale(call: &Call, workload: &Value, scale: &mut Value) {
 /// The managed fields of a scale that was written, in its workload.
 pub(crate) fn from_scale(call: &Call, scale: &Value, workload: &mut Value) {
     let of = |object: &Value| ManagedFields::of(object).unwrap_or_default();
-    let version = &call.resource.storage().api_version;
+    let version = &call.resource.hub().api_version;
     let path = replicas(call);
     fields::scale_to_workload(of(workload), of(scale), version, &path).put(workload);
 }
