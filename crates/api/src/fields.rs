@@ -31,7 +31,7 @@ pub use form::{Form, Items, TypeError};
 pub use node::Node;
 pub use overlay::{OverlayError, overlay};
 pub use own::{Converter, Target, apply, keep_times, update};
-pub use scale::{scale_to_workload, workload_to_scale};
+pub use scale::{ReplicasAt, scale_to_workload, workload_to_scale};
 pub use set::Set;
 
 #[cfg(test)]

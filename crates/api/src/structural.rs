@@ -128,13 +128,16 @@ impl Custom {
     /// The paths of its scale: of the spec's replicas, the status' replicas, and the selector.
     #[must_use]
     pub fn scale(&self) -> Option<(&str, &str, Option<&str>)> {
-        let scale = self.version().get("subresources")?.get("scale")?;
-        let path = |name: &str| scale.get(name).and_then(Value::as_str);
-        Some((
-            path("specReplicasPath")?,
-            path("statusReplicasPath")?,
-            path("labelSelectorPath").filter(|path| !path.is_empty()),
-        ))
+        scale_of(self.version())
+    }
+
+    /// The paths of the scale of another version of the definition, by its name.
+    #[must_use]
+    pub fn scale_in(&self, name: &str) -> Option<(&str, &str, Option<&str>)> {
+        let mut versions = self.versions.iter();
+        versions
+            .find(|v| text(v, "name") == name)
+            .and_then(scale_of)
     }
 
     /// The fields that can be selected on, as `spec.color`.
@@ -145,6 +148,16 @@ impl Custom {
             .filter_map(|field| field.get("jsonPath")?.as_str())
             .map(|path| path.trim_start_matches('.'))
     }
+}
+
+fn scale_of(version: &Value) -> Option<(&str, &str, Option<&str>)> {
+    let scale = version.get("subresources")?.get("scale")?;
+    let path = |name: &str| scale.get(name).and_then(Value::as_str);
+    Some((
+        path("specReplicasPath")?,
+        path("statusReplicasPath")?,
+        path("labelSelectorPath").filter(|path| !path.is_empty()),
+    ))
 }
 
 fn schema_of(version: &Value) -> &Value {

@@ -89,7 +89,7 @@ pub(super) fn served(definition: &Value, before: Option<&Served>) -> Option<Serv
     let mut resources = in_versions(definition, &versions(definition), before);
     resources.retain(|resource| {
         let schema = resource.schema.custom();
-        schema.is_some_and(|schema| schema.version()["served"] == true)
+        schema.is_some_and(|schema| schema.version()["served"] == true) && !is_built_in(resource)
     });
     resources.sort_by(|a, b| super::names::by_version(&a.version, &b.version));
     Some(Served {
@@ -98,6 +98,12 @@ pub(super) fn served(definition: &Value, before: Option<&Served>) -> Option<Serv
         said,
         ending,
     })
+}
+
+/// Whether the server has a whole group version itself: definitions add nothing to those.
+fn is_built_in(resource: &Resource) -> bool {
+    let same = |own: &Resource| own.group == resource.group && own.version == resource.version;
+    api::resource::all().iter().any(same)
 }
 
 /// The resource in each of its versions, served or not.
@@ -205,4 +211,53 @@ pub(crate) fn deprecation(resource: &Resource) -> Option<String> {
 fn hash(group: &str, version: &str, kind: &str) -> String {
     let digest = Sha256::digest(format!("{group}/{version}/{kind}").as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(group: &str) -> Value {
+        let version = |name: &str, storage: bool| {
+            json!({"name": name, "served": true, "storage": storage,
+                "schema": {"openAPIV3Schema": {"type": "object"}}})
+        };
+        let names =
+            json!({"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"});
+        json!({"metadata": {"name": format!("foos.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "names": names,
+                "versions": [version("v1", true), version("v9", false)]},
+            "status": {"acceptedNames": names,
+                "conditions": [{"type": "Established", "status": "True"}]}})
+    }
+
+    fn versions_of(served: &Served) -> Vec<&str> {
+        served.resources.iter().map(|r| &*r.version).collect()
+    }
+
+    #[test]
+    fn nothing_is_added_to_the_servers_own_versions() {
+        let served = served(&definition("g.io"), None).unwrap_or_default();
+        assert_eq!(versions_of(&served), ["v9", "v1"]);
+        let served = super::served(&definition("networking.k8s.io"), None).unwrap_or_default();
+        assert_eq!(versions_of(&served), ["v9"]);
+        assert_eq!(served.resources[0].storage().version, "v1");
+    }
+
+    #[test]
+    fn schemas_live_as_long_as_what_the_definition_says() {
+        let id = |served: &Served| served.schema("v1").and_then(|s| s.custom().map(|c| c.id()));
+        let mut definition = definition("g.io");
+        let first = served(&definition, None).unwrap_or_default();
+        definition["status"]["conditions"][0]["message"] = "other words".into();
+        assert!(served(&definition, Some(&first)).is_none());
+        definition["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let ending = served(&definition, Some(&first)).unwrap_or_default();
+        assert_eq!(id(&ending), id(&first));
+        assert!(!ending.resources[0].has_verb("create"));
+        definition["spec"]["conversion"] = json!({"strategy": "Webhook"});
+        let changed = served(&definition, Some(&ending)).unwrap_or_default();
+        assert_ne!(id(&changed), id(&first));
+        assert!(changed.conversion.is_some());
+    }
 }

@@ -4,6 +4,7 @@
 //! admission, so that what the server itself adds is nobody's.
 
 use api::fields::{self, Converter, ManagedFields, Target};
+use api::resource::split_api_version;
 use api::status::ApiError;
 use api::validate::FieldError;
 use http::header;
@@ -99,21 +100,23 @@ pub(crate) fn keep(call: &Call, old: Option<&Value>, new: &mut Value) {
 /// The managed fields of a workload, as its scale has them.
 pub(crate) fn to_scale(call: &Call, workload: &Value, scale: &mut Value) {
     let managed = ManagedFields::of(workload).unwrap_or_default();
-    fields::workload_to_scale(&managed, &replicas(call)).put(scale);
+    let at = |version: &str| replicas(call, version);
+    fields::workload_to_scale(&managed, &at).put(scale);
 }
 
 /// The managed fields of a scale that was written, in its workload.
 pub(crate) fn from_scale(call: &Call, scale: &Value, workload: &mut Value) {
     let of = |object: &Value| ManagedFields::of(object).unwrap_or_default();
     let version = &call.resource.hub().api_version;
-    let path = replicas(call);
-    fields::scale_to_workload(of(workload), of(scale), version, &path).put(workload);
+    let at = |version: &str| replicas(call, version);
+    fields::scale_to_workload(of(workload), of(scale), version, &at).put(workload);
 }
 
-/// Where a workload has its replicas.
-fn replicas(call: &Call) -> Vec<&str> {
-    let custom = call.resource.schema.custom();
-    let path = custom.and_then(|custom| custom.scale());
-    let path = path.map_or(".spec.replicas", |(path, ..)| path);
-    path.split('.').filter(|name| !name.is_empty()).collect()
+/// Where a workload has its replicas in a version; nothing where it cannot be scaled in that.
+fn replicas<'c>(call: &'c Call, api_version: &str) -> Option<Vec<&'c str>> {
+    let path = match call.resource.schema.custom() {
+        Some(custom) => custom.scale_in(split_api_version(api_version).1)?.0,
+        None => ".spec.replicas",
+    };
+    Some(path.split('.').filter(|name| !name.is_empty()).collect())
 }
