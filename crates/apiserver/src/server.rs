@@ -153,6 +153,7 @@ impl ApiServer {
             aggregation: Aggregation::new(config.front_proxy),
             webhooks: Webhooks::default(),
             conversion_metrics: crate::conversion::ConversionMetrics::default(),
+            flights: crate::conversion::Flights::default(),
             policies: Policies::default(),
             drain: config.drain,
             metrics: Metrics::default(),

@@ -20,7 +20,7 @@ use crate::auth::chain::Chain;
 use crate::auth::rbac::Authorizer;
 use crate::cache::{Cache, KindCache};
 use crate::config::NodeDialer;
-use crate::conversion::ConversionMetrics;
+use crate::conversion::{ConversionMetrics, Flights};
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::nonresource::documents::Documents;
@@ -46,6 +46,7 @@ pub(crate) struct State {
     pub(crate) aggregation: Aggregation,
     pub(crate) webhooks: Webhooks,
     pub(crate) conversion_metrics: ConversionMetrics,
+    pub(crate) flights: Flights,
     pub(crate) policies: Policies,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Arc<Chain>,

@@ -25,15 +25,16 @@ impl Custom {
         Ok(walk.problems)
     }
 
-    /// Prunes an object of the server's own of what the schema of a version of the definition does
-    /// not name; its metadata are left alone. Whether there is such a version.
-    pub fn prune_in(&self, version: &str, object: &mut Value) -> bool {
-        let Some(schema) = self.schema_in(version) else {
-            return false;
-        };
-        // What is too deep was refused when it was parsed.
-        let _ = Walk::default().value(schema, object, true, 0);
-        true
+    /// Prunes an object of what the schema of a version of the definition does not name; its metadata
+    /// are left alone, and so is all of it where there is no such version.
+    ///
+    /// # Errors
+    /// When it is too deep, or metadata of an object in it have the wrong type.
+    pub fn prune_in(&self, version: &str, object: &mut Value) -> Result<(), DecodeError> {
+        match self.schema_in(version) {
+            Some(schema) => Walk::default().value(schema, object, true, 0),
+            None => Ok(()),
+        }
     }
 
     /// As [`Custom::decode`] of values of the server's own.

@@ -1,8 +1,8 @@
 //! Objects of the cache in the form in which they are read: pruned and defaulted by the schema of the
 //! version that they are stored in, then converted to the one that was asked for.
 //!
-//! Invariant: an object that reads as it is stored is shared, never copied; how an object reads is
-//! found out once for as long as its definition stays as it is.
+//! Invariant: an object that reads as it is stored is shared, never copied; how an object of the cache
+//! reads is found out once for as long as its definition stays as it is.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -62,36 +62,71 @@ async fn custom(
         return Ok(());
     };
     // Those of another version, by their places.
-    let (mut places, mut others) = (Vec::new(), Vec::new());
+    let mut others: Vec<(usize, Value)> = Vec::new();
     for (place, object) in objects.iter_mut().enumerate() {
-        match object.form(schema.id()) {
-            Some(None) => continue,
-            Some(Some(form)) => {
-                *object = form;
-                continue;
-            }
-            None => {}
+        if let Some(form) = object.form(schema.id()) {
+            *object = form.unwrap_or_else(|| object.clone());
+            continue;
         }
         let mut value = object.value();
         let version = value["apiVersion"].as_str().unwrap_or_default().to_owned();
         let (_, version) = split_api_version(&version);
-        // An unknown version is told where it is to be converted.
-        schema.prune_in(version, &mut value);
+        // An unknown version is told where it is to be converted; what is too deep was never stored.
+        let _ = schema.prune_in(version, &mut value);
         schema.apply_defaults_in(version, &mut value);
         if object.is_in(&resource.api_version) {
             *object = kept(schema.id(), object, &value)?;
         } else {
             meta::remove(&mut value, "resourceVersion");
-            places.push(place);
-            others.push(value);
+            others.push((place, value));
         }
     }
     if others.is_empty() {
         return Ok(());
     }
-    let converted = convert_all(state, resource, others, &resource.api_version).await?;
+    let flying: Vec<_> = others
+        .iter()
+        .map(|(place, _)| objects[*place].clone())
+        .collect();
+    let (flight, ends) = state.flights.begin(schema.id(), &flying);
+    let (mut own, mut waited) = (Vec::new(), Vec::new());
+    for (other, end) in others.into_iter().zip(ends) {
+        match end {
+            None => own.push(other),
+            Some(end) => waited.push((other, end)),
+        }
+    }
+    convert(state, resource, schema.id(), objects, own).await?;
+    drop(flight);
+    let mut left = Vec::new();
+    for ((place, value), mut end) in waited {
+        // It ends by being closed.
+        while end.changed().await.is_ok() {}
+        match objects[place].form(schema.id()) {
+            Some(Some(form)) => objects[place] = form,
+            Some(None) => {}
+            // Whoever converted it failed.
+            None => left.push((place, value)),
+        }
+    }
+    convert(state, resource, schema.id(), objects, left).await
+}
+
+/// Converts these values of objects, and puts what they become in the objects' places.
+async fn convert(
+    state: &State,
+    resource: &Resource,
+    schema: u64,
+    objects: &mut [Arc<Object>],
+    others: Vec<(usize, Value)>,
+) -> Result<(), ApiError> {
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (places, values): (Vec<usize>, Vec<Value>) = others.into_iter().unzip();
+    let converted = convert_all(state, resource, values, &resource.api_version).await?;
     for (place, value) in places.into_iter().zip(converted) {
-        objects[place] = kept(schema.id(), &objects[place], &value)?;
+        objects[place] = kept(schema, &objects[place], &value)?;
     }
     Ok(())
 }

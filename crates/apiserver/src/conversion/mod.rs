@@ -6,6 +6,7 @@
 //! webhook answers is taken whole or not at all.
 
 mod bring;
+mod flights;
 mod memo;
 mod metrics;
 mod review;
@@ -19,6 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 pub(crate) use self::bring::{bring, bring_one, to_storage, to_version};
+pub(crate) use self::flights::Flights;
 pub(crate) use self::memo::Memo;
 pub(crate) use self::metrics::ConversionMetrics;
 use crate::hooks::text;
@@ -193,7 +195,8 @@ async fn convert_all(
         }
     }
     for at in others {
-        custom.prune_in(version, &mut objects[at]);
+        let pruned = custom.prune_in(version, &mut objects[at]);
+        pruned.map_err(|error| told(format!("converting to {to}: {error}")))?;
     }
     Ok(objects)
 }

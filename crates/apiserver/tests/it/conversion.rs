@@ -71,6 +71,13 @@ fn behave(mode: &str, review: &Value) -> Response<apiserver::Body> {
         "garbage" => return Response::new(full_body("<html>")),
         "no" => result = json!({"status": "Failed", "message": "cannot convert that"}),
         "no-v3" if to.ends_with("/v3") => result = json!({"status": "Failed", "message": "no v3"}),
+        "deep" => {
+            let mut deep = json!(1);
+            for _ in 0..110 {
+                deep = json!([deep]);
+            }
+            all[0]["host"] = deep;
+        }
         "fewer" => drop(all.pop()),
         "name" => all[0]["metadata"]["name"] = "other".into(),
         "uid" => all[0]["metadata"]["uid"] = "other".into(),
@@ -128,8 +135,10 @@ async fn started() -> (Cluster, Https, Mode) {
     let server = Https::start(&["localhost"], None, move |asked| {
         let mode = *told.lock().unwrap();
         async move {
-            if mode == "hang" {
-                std::future::pending::<()>().await;
+            match mode {
+                "hang" => std::future::pending::<()>().await,
+                "slow" => tokio::time::sleep(Duration::from_millis(200)).await,
+                _ => {}
             }
             behave(mode, &asked.json())
         }
@@ -389,6 +398,27 @@ async fn watches_are_in_the_version_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_watchers_ask_once() {
+    let (c, server, mode) = started().await;
+    let mut watches = Vec::new();
+    for _ in 0..20 {
+        watches.push(c.watch(&format!("{}?watch=true", path("v2"))).await);
+    }
+    set(&mode, "slow");
+    c.post(&path("v1"), &v1("a")).await.ok();
+    for watch in &mut watches {
+        is_v2(&watch.next().await.unwrap()["object"]);
+    }
+    assert_eq!(server.take().len(), 1);
+    // A failure is shared by nobody: each asks itself.
+    set(&mode, "no");
+    c.post(&path("v1"), &v1("b")).await.ok();
+    for watch in &mut watches {
+        assert_eq!(watch.next().await.unwrap()["type"], "ERROR");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failing_and_lying_webhooks_are_told_and_do_no_harm() {
     let (c, _server, mode) = started().await;
     c.post(&path("v1"), &v1("a")).await.ok();
@@ -459,11 +489,17 @@ async fn failing_and_lying_webhooks_are_told_and_do_no_harm() {
         assert_eq!(stored(&c, "a").await, before);
         c.get(&format!("{}/new", path("v1"))).await.refused(404);
     }
+    set(&mode, "deep");
+    let told = c.get(&format!("{}/a", path("v2"))).await.refused(500);
+    assert!(
+        told.starts_with("converting to stable.example.com/v2: "),
+        "{told}"
+    );
     set(&mode, "");
     is_v2(&c.get(&format!("{}/a", path("v2"))).await.ok());
     let metrics = c.get("/metrics").await.text;
     for line in [
-        "apiserver_conversion_webhook_request_total{failure_type=\"\",result=\"success\"} 1\n",
+        "apiserver_conversion_webhook_request_total{failure_type=\"\",result=\"success\"} 2\n",
         "apiserver_conversion_webhook_request_total{failure_type=\"conversion_webhook_call_failure\",result=\"failure\"}",
     ] {
         assert!(metrics.contains(line), "{metrics}");
