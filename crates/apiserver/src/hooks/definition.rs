@@ -124,7 +124,11 @@ impl Hook for Definitions {
             if unfit.is_empty() {
                 let schema = &version["schema"]["openAPIV3Schema"];
                 let stored = |source: &str| sources.contains(source);
-                errors.extend(crate::rules::check(schema, &path, &stored));
+                let unruly = crate::rules::check(schema, &path, &stored);
+                if unruly.is_empty() {
+                    errors.extend(crate::rules::defaults(schema, &path));
+                }
+                errors.extend(unruly);
             }
             errors.extend(unfit);
         }
