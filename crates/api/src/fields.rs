@@ -30,8 +30,8 @@ pub use entries::{Entry, ManagedFields, Operation};
 pub use form::{Form, Items, TypeError};
 pub use node::Node;
 pub use overlay::{OverlayError, overlay};
-pub use own::{Target, apply, keep_times, update};
-pub use scale::{scale_to_workload, workload_to_scale};
+pub use own::{Converter, Target, apply, keep_times, update};
+pub use scale::{ReplicasAt, scale_to_workload, workload_to_scale};
 pub use set::Set;
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod discovery;
 pub mod duration;
 pub mod facts;
 pub mod fields;
+pub mod jsonpath;
 pub mod meta;
 pub mod openapi;
 pub mod patch;

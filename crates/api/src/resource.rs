@@ -107,6 +107,17 @@ impl Resource {
         find(&self.storage_group, &self.storage_version, &self.plural).unwrap_or(self)
     }
 
+    /// The resource in whose form objects of this one are worked on between request and store: of the
+    /// table the one that is stored, so that hooks know one form; of a definition the one that was
+    /// asked for, whose schema and rules count.
+    #[must_use]
+    pub fn hub(&self) -> &Resource {
+        match self.schema {
+            Schema::Custom(_) => self,
+            Schema::Table(_) => self.storage(),
+        }
+    }
+
     /// The kind that the body of a subresource has.
     #[must_use]
     pub fn body_kind<'a>(&'a self, sub: &'a Subresource) -> &'a str {

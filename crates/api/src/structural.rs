@@ -15,6 +15,7 @@ mod validate;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -22,6 +23,7 @@ use serde_json::{Map, Value};
 pub use check::check;
 
 use crate::MAX_DEPTH;
+use crate::jsonpath::JsonPath;
 use crate::validate::FieldError;
 
 pub(crate) const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
@@ -52,7 +54,9 @@ pub struct Custom {
     at: usize,
     patterns: HashMap<String, Option<Regex>>,
     rules: Option<Box<dyn ObjectRules>>,
-    defaults: bool,
+    id: u64,
+    /// The paths of the printed columns.
+    columns: Vec<JsonPath>,
 }
 
 impl Custom {
@@ -70,6 +74,7 @@ impl Custom {
         at: usize,
         rules: Option<Box<dyn ObjectRules>>,
     ) -> Arc<Self> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
         let mut patterns = HashMap::new();
         let schema = versions.get(at).map_or(NONE, schema_of);
         collect(schema, &mut patterns, 0);
@@ -78,7 +83,8 @@ impl Custom {
             at,
             patterns,
             rules,
-            defaults: any_default(schema, 0),
+            columns: versions.get(at).map(columns::paths).unwrap_or_default(),
+            id: MADE.fetch_add(1, Ordering::Relaxed),
         })
     }
 
@@ -106,10 +112,10 @@ impl Custom {
         &self.versions
     }
 
-    /// Whether its schema fills in anything.
+    /// Tells it from all others: of other versions, and of this one before its definition changed.
     #[must_use]
-    pub fn has_defaults(&self) -> bool {
-        self.defaults
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The `openAPIV3Schema` of another version of the definition, by its name.
@@ -122,13 +128,16 @@ impl Custom {
     /// The paths of its scale: of the spec's replicas, the status' replicas, and the selector.
     #[must_use]
     pub fn scale(&self) -> Option<(&str, &str, Option<&str>)> {
-        let scale = self.version().get("subresources")?.get("scale")?;
-        let path = |name: &str| scale.get(name).and_then(Value::as_str);
-        Some((
-            path("specReplicasPath")?,
-            path("statusReplicasPath")?,
-            path("labelSelectorPath").filter(|path| !path.is_empty()),
-        ))
+        scale_of(self.version())
+    }
+
+    /// The paths of the scale of another version of the definition, by its name.
+    #[must_use]
+    pub fn scale_in(&self, name: &str) -> Option<(&str, &str, Option<&str>)> {
+        let mut versions = self.versions.iter();
+        versions
+            .find(|v| text(v, "name") == name)
+            .and_then(scale_of)
     }
 
     /// The fields that can be selected on, as `spec.color`.
@@ -139,6 +148,16 @@ impl Custom {
             .filter_map(|field| field.get("jsonPath")?.as_str())
             .map(|path| path.trim_start_matches('.'))
     }
+}
+
+fn scale_of(version: &Value) -> Option<(&str, &str, Option<&str>)> {
+    let scale = version.get("subresources")?.get("scale")?;
+    let path = |name: &str| scale.get(name).and_then(Value::as_str);
+    Some((
+        path("specReplicasPath")?,
+        path("statusReplicasPath")?,
+        path("labelSelectorPath").filter(|path| !path.is_empty()),
+    ))
 }
 
 fn schema_of(version: &Value) -> &Value {
@@ -168,12 +187,6 @@ fn collect(schema: &Value, patterns: &mut HashMap<String, Option<Regex>>, depth:
     for below in children(schema) {
         collect(below, patterns, depth + 1);
     }
-}
-
-fn any_default(schema: &Value, depth: usize) -> bool {
-    depth <= MAX_DEPTH
-        && (schema.get("default").is_some()
-            || children(schema).iter().any(|s| any_default(s, depth + 1)))
 }
 
 /// All schemas right below one.

@@ -35,6 +35,22 @@ use at::{At, Errors};
 pub use definition::approval;
 pub use error::{FieldError, FieldErrorKind};
 
+/// What is wrong with an object's labels.
+#[must_use]
+pub fn labels(object: &Value) -> Vec<FieldError> {
+    let mut out = Errors::default();
+    out.labels(&At::root(object).field("metadata.labels"));
+    out.into_vec()
+}
+
+/// What is wrong with an object's annotations.
+#[must_use]
+pub fn annotations(object: &Value) -> Vec<FieldError> {
+    let mut out = Errors::default();
+    meta::annotations(&At::root(object).field("metadata.annotations"), &mut out);
+    out.into_vec()
+}
+
 /// What is wrong with a new object (defaulted, name and namespace filled in).
 #[must_use]
 pub fn create(res: &Resource, object: &Value) -> Vec<FieldError> {

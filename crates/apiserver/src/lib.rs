@@ -15,6 +15,7 @@ mod bootstrap;
 pub mod cache;
 mod codec;
 mod config;
+mod conversion;
 mod definitions;
 mod error;
 mod fairness;

@@ -4,15 +4,42 @@
 //! what the cache's definitions say, before anybody else can see them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::resource::{self, Resource, ResourceRef};
+use api::schema::Schema;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::conversion::Conversion;
+
+/// What a definition adds.
+#[derive(Debug, Default)]
+pub(crate) struct Served {
+    /// In the order of discovery.
+    pub(crate) resources: Vec<Arc<Resource>>,
+    /// The webhook between their versions, if there is one.
+    pub(crate) conversion: Option<Arc<Conversion>>,
+    /// What of the definition this was made of.
+    pub(crate) said: Value,
+    /// Whether the definition is being deleted.
+    pub(crate) ending: bool,
+}
+
+impl Served {
+    /// The schema of a version that is served or stored.
+    pub(crate) fn schema(&self, version: &str) -> Option<Schema> {
+        let stored = self.resources.iter().filter_map(|r| r.stored_as.as_ref());
+        let mut all = self.resources.iter().chain(stored);
+        all.find(|r| r.version == *version)
+            .map(|r| r.schema.clone())
+    }
+}
 
 #[derive(Default)]
 struct Custom {
     /// By the definition's name.
-    by_definition: BTreeMap<String, Vec<Arc<Resource>>>,
+    by_definition: BTreeMap<String, Arc<Served>>,
     by_path: HashMap<String, Arc<Resource>>,
 }
 
@@ -24,7 +51,7 @@ fn path(group: &str, version: &str, plural: &str) -> String {
 #[derive(Default)]
 pub(crate) struct Resources {
     custom: RwLock<Custom>,
-    generation: AtomicU64,
+    generation: watch::Sender<u64>,
 }
 
 impl Resources {
@@ -56,33 +83,55 @@ impl Resources {
     /// The custom resources of this moment, by the names of their definitions.
     pub(crate) fn custom(&self) -> Vec<Arc<Resource>> {
         let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
-        custom.by_definition.values().flatten().cloned().collect()
+        let served = custom.by_definition.values();
+        served
+            .flat_map(|served| &served.resources)
+            .cloned()
+            .collect()
     }
 
-    /// Serves these resources for a definition, in the place of those that it had.
-    pub(crate) fn set(&self, definition: &str, resources: Vec<Arc<Resource>>) {
+    /// The webhook that converts the objects of a resource, if there is one.
+    pub(crate) fn conversion(&self, of: &Resource) -> Option<Arc<Conversion>> {
+        of.schema.custom()?;
+        self.served(&of.qualified())?.conversion.clone()
+    }
+
+    /// What a definition adds at this moment.
+    pub(crate) fn served(&self, definition: &str) -> Option<Arc<Served>> {
+        let custom = self.custom.read().unwrap_or_else(PoisonError::into_inner);
+        custom.by_definition.get(definition).cloned()
+    }
+
+    /// Serves this for a definition, in the place of what it had.
+    pub(crate) fn set(&self, definition: &str, served: Served) {
         let mut custom = self.custom.write().unwrap_or_else(PoisonError::into_inner);
         let of = |r: &Resource| path(&r.group, &r.version, &r.plural);
         let old = custom.by_definition.remove(definition);
-        if old.is_none() && resources.is_empty() {
+        if old.is_none() && served.resources.is_empty() {
             return;
         }
-        for resource in old.into_iter().flatten() {
-            custom.by_path.remove(&of(&resource));
+        for resource in old.iter().flat_map(|old| &old.resources) {
+            custom.by_path.remove(&of(resource));
         }
-        for resource in &resources {
+        for resource in &served.resources {
             custom.by_path.insert(of(resource), resource.clone());
         }
-        if !resources.is_empty() {
+        if !served.resources.is_empty() {
             custom
                 .by_definition
-                .insert(definition.to_owned(), resources);
+                .insert(definition.to_owned(), Arc::new(served));
         }
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        drop(custom);
+        self.generation.send_modify(|generation| *generation += 1);
     }
 
     /// Counts the changes: documents made of an earlier generation are out of date.
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        *self.generation.borrow()
+    }
+
+    /// A receiver that is told of each change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 }

@@ -152,6 +152,8 @@ impl ApiServer {
             outbound,
             aggregation: Aggregation::new(config.front_proxy),
             webhooks: Webhooks::default(),
+            conversion_metrics: crate::conversion::ConversionMetrics::default(),
+            flights: crate::conversion::Flights::default(),
             policies: Policies::default(),
             drain: config.drain,
             metrics: Metrics::default(),
@@ -466,6 +468,7 @@ impl ApiServer {
             warnings: Arc::new(std::sync::Mutex::new(warnings)),
             annotations: Arc::new(Annotations::default()),
             started: Instant::now(),
+            conversions: crate::conversion::Memo::default(),
             built_in_only: false,
         }))
     }

@@ -20,6 +20,7 @@ use crate::auth::chain::Chain;
 use crate::auth::rbac::Authorizer;
 use crate::cache::{Cache, KindCache};
 use crate::config::NodeDialer;
+use crate::conversion::{ConversionMetrics, Flights};
 use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::nonresource::documents::Documents;
@@ -44,6 +45,8 @@ pub(crate) struct State {
     pub(crate) outbound: Outbound,
     pub(crate) aggregation: Aggregation,
     pub(crate) webhooks: Webhooks,
+    pub(crate) conversion_metrics: ConversionMetrics,
+    pub(crate) flights: Flights,
     pub(crate) policies: Policies,
     pub(crate) drain: CancellationToken,
     pub(crate) authenticator: Arc<Chain>,

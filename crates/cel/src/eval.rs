@@ -11,6 +11,7 @@ use crate::charge;
 use crate::equality;
 use crate::error::EvalError;
 use crate::extension::Authorizer;
+use crate::functions::Function;
 use crate::functions::regex::Patterns;
 use crate::plan::{Fold, Node};
 use crate::value::{Built, Entries, Evaluated, Key, List, Map, Object, Value};
@@ -86,110 +87,149 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
+    /// Leads to what a node is. It and what it leads to are on the stack once for each level of the
+    /// plan, so that each of them is small.
     pub(crate) fn eval(&mut self, node: &'a Node) -> Evaluated<'a> {
         match node {
-            Node::Literal(literal) => Ok(of_literal(literal)),
-            Node::Type(ty) => {
-                self.charge(1)?;
-                Ok(Value::Type(ty.clone()))
-            }
-            Node::Local(slot) => {
-                self.charge(1)?;
-                self.locals.get(*slot).cloned().unwrap_or(Ok(Value::Null))
-            }
-            Node::Variable(slot) => {
-                self.charge(1)?;
-                self.variables
-                    .get(*slot)
-                    .cloned()
-                    .flatten()
-                    .ok_or_else(|| EvalError::failed("no such attribute: a variable has no value"))
+            Node::Literal(_) | Node::Type(_) | Node::Local(_) | Node::Variable(_) => {
+                self.leaf(node)
             }
             Node::Select {
                 operand,
                 field,
                 optional,
             } => {
-                let operand = self.eval(operand)?;
-                self.charge(1)?;
-                self.select(&operand, field, *optional)
+                let operand = self.eval(operand);
+                self.selected(operand, field, *optional)
             }
             Node::Has { operand, field } => {
-                let operand = self.eval(operand)?;
-                self.has(&operand, field)
+                let operand = self.eval(operand);
+                self.has(operand, field)
             }
             Node::Index {
                 operand,
                 index,
                 optional,
-            } => {
-                let operand = self.eval(operand)?;
-                let index = self.eval(index)?;
-                self.charge(1)?;
-                index_optional(&operand, &index, *optional)
-            }
+            } => self.index(operand, index, *optional),
             Node::Call {
                 function,
                 name,
                 overload,
                 args,
             } => {
-                let mut values = Vec::with_capacity(args.len());
-                for arg in args {
-                    values.push(self.eval(arg)?);
-                }
-                let result = function(self, &values)?;
-                let cost = charge::call(name, overload, &values, &result);
-                self.charge(cost)?;
-                Ok(result)
+                let args = self.arguments(args);
+                self.call(*function, name, overload, args)
             }
             Node::And(left, right) => self.logic(left, right, false),
             Node::Or(left, right) => self.logic(left, right, true),
-            Node::If(condition, yes, no) => match self.eval(condition)? {
-                Value::Bool(true) => self.eval(yes),
-                Value::Bool(false) => self.eval(no),
-                _ => Err(EvalError::NoSuchOverload),
+            Node::If(condition, yes, no) => match self.eval(condition) {
+                Ok(Value::Bool(true)) => self.eval(yes),
+                Ok(Value::Bool(false)) => self.eval(no),
+                Ok(_) => Err(EvalError::NoSuchOverload),
+                error => error,
             },
-            Node::NotStrictlyFalse(inner) => {
-                let value = self.eval(inner);
-                if let Err(fatal @ EvalError::CostExceeded) = value {
-                    return Err(fatal);
-                }
-                self.charge(1)?;
-                Ok(Value::Bool(!matches!(value, Ok(Value::Bool(false)))))
-            }
+            Node::NotStrictlyFalse(inner) => self.not_strictly_false(inner),
             Node::OptionalOr {
                 optional,
                 other,
                 unwrap,
-            } => match self.eval(optional)? {
-                Value::Optional(Some(value)) if *unwrap => Ok((*value).clone()),
-                some @ Value::Optional(Some(_)) => Ok(some),
-                Value::Optional(None) => self.eval(other),
-                _ => Err(EvalError::NoSuchOverload),
-            },
-            Node::List(elements) => {
-                let items = self.elements(elements)?;
-                self.charge(charge::LIST)?;
-                Ok(Value::built_list(items))
-            }
+            } => self.optional_or(optional, other, *unwrap),
+            Node::List(elements) => self.list(elements),
             Node::Map(entries) => self.map(entries),
             Node::Struct { name, fields } => self.structure(name, fields),
             Node::Append(slot, elements) => self.append(*slot, elements),
             Node::Insert(slot, args) => self.insert(*slot, args),
             Node::Fold(fold) => self.fold(fold),
-            Node::Bind { value, result } => {
-                self.charge(charge::LIST)?;
-                let value = self.eval(value);
-                if let Err(fatal @ EvalError::CostExceeded) = value {
-                    return Err(fatal);
-                }
-                self.locals.push(value);
-                let result = self.eval(result);
-                self.locals.pop();
-                result
-            }
+            Node::Bind { value, result } => self.bind(value, result),
         }
+    }
+
+    /// What has nothing below it.
+    fn leaf(&mut self, node: &'a Node) -> Evaluated<'a> {
+        match node {
+            Node::Literal(literal) => return Ok(of_literal(literal)),
+            _ => self.charge(1)?,
+        }
+        match node {
+            Node::Type(ty) => Ok(Value::Type(ty.clone())),
+            Node::Local(slot) => self.locals.get(*slot).cloned().unwrap_or(Ok(Value::Null)),
+            Node::Variable(slot) => {
+                let found = self.variables.get(*slot).cloned().flatten();
+                found.ok_or_else(|| EvalError::failed("no such attribute: a variable has no value"))
+            }
+            _ => Err(EvalError::NoSuchOverload),
+        }
+    }
+
+    fn selected(&mut self, operand: Evaluated<'a>, field: &str, optional: bool) -> Evaluated<'a> {
+        let operand = operand?;
+        self.charge(1)?;
+        self.select(&operand, field, optional)
+    }
+
+    fn index(&mut self, operand: &'a Node, index: &'a Node, optional: bool) -> Evaluated<'a> {
+        let operand = self.eval(operand)?;
+        let index = self.eval(index)?;
+        self.charge(1)?;
+        index_optional(&operand, &index, optional)
+    }
+
+    fn arguments(&mut self, args: &'a [Node]) -> Result<Vec<Value<'a>>, EvalError> {
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(self.eval(arg)?);
+        }
+        Ok(values)
+    }
+
+    fn call(
+        &mut self,
+        function: Function,
+        name: &str,
+        overload: &str,
+        args: Result<Vec<Value<'a>>, EvalError>,
+    ) -> Evaluated<'a> {
+        let args = args?;
+        let result = function(self, &args)?;
+        let cost = charge::call(name, overload, &args, &result);
+        self.charge(cost)?;
+        Ok(result)
+    }
+
+    fn not_strictly_false(&mut self, inner: &'a Node) -> Evaluated<'a> {
+        let value = self.eval(inner);
+        if let Err(fatal @ EvalError::CostExceeded) = value {
+            return Err(fatal);
+        }
+        self.charge(1)?;
+        Ok(Value::Bool(!matches!(value, Ok(Value::Bool(false)))))
+    }
+
+    fn optional_or(&mut self, optional: &'a Node, other: &'a Node, unwrap: bool) -> Evaluated<'a> {
+        match self.eval(optional)? {
+            Value::Optional(Some(value)) if unwrap => Ok((*value).clone()),
+            some @ Value::Optional(Some(_)) => Ok(some),
+            Value::Optional(None) => self.eval(other),
+            _ => Err(EvalError::NoSuchOverload),
+        }
+    }
+
+    fn list(&mut self, elements: &'a [(Node, bool)]) -> Evaluated<'a> {
+        let items = self.elements(elements)?;
+        self.charge(charge::LIST)?;
+        Ok(Value::built_list(items))
+    }
+
+    fn bind(&mut self, value: &'a Node, result: &'a Node) -> Evaluated<'a> {
+        self.charge(charge::LIST)?;
+        let value = self.eval(value);
+        if let Err(fatal @ EvalError::CostExceeded) = value {
+            return Err(fatal);
+        }
+        self.locals.push(value);
+        let result = self.eval(result);
+        self.locals.pop();
+        result
     }
 
     /// `&&` and `||`: one side that decides absorbs what is wrong with the other.
@@ -239,8 +279,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn has(&mut self, operand: &Value<'a>, field: &str) -> Evaluated<'a> {
-        let found = match operand {
+    fn has(&mut self, operand: Evaluated<'a>, field: &str) -> Evaluated<'a> {
+        let found = match &operand? {
             Value::Optional(None) => None,
             Value::Optional(Some(inner)) => self.find(inner, field)?,
             operand => self.find(operand, field)?,
@@ -315,10 +355,7 @@ impl<'a> Context<'a> {
     }
 
     fn insert(&mut self, slot: usize, args: &'a [Node]) -> Evaluated<'a> {
-        let mut values = Vec::with_capacity(2);
-        for arg in args {
-            values.push(self.eval(arg)?);
-        }
+        let values = self.arguments(args)?;
         self.charge(2)?;
         let Value::Map(Map::Built(mut map)) = self.take(slot)? else {
             return Err(EvalError::NoSuchOverload);

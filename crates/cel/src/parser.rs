@@ -11,7 +11,10 @@ use crate::unescape::unescape;
 
 /// The deepest nesting, of parentheses or of operators on one another, that fits into the stack of a
 /// worker in every build.
-const DEEPEST: usize = 100;
+const DEEPEST: usize = 250;
+/// How firmly `||` binds, and `&&`; what binds firmer follows.
+const OR: u8 = 0;
+const AND: u8 = 1;
 /// The most code points of a source.
 const LONGEST: usize = 100_000;
 /// Expressions that a tree may have, those of macros included.
@@ -159,18 +162,21 @@ impl Parser<'_> {
     fn expr(&mut self) -> Parsed<Expr> {
         self.deeper()?;
         let depth = self.depth;
-        let condition = self.logic("||", "_||_")?;
-        let position = self.position();
-        let parsed = if self.skip("?") {
-            let yes = self.logic("||", "_||_")?;
-            self.expect(":")?;
-            let no = self.expr()?;
-            self.call(position, "_?_:_", vec![condition, yes, no])?
-        } else {
-            condition
-        };
+        let mut parsed = self.operators(0)?;
+        if self.is("?") {
+            parsed = self.conditional(parsed)?;
+        }
         self.depth = depth - 1;
         Ok(parsed)
+    }
+
+    fn conditional(&mut self, condition: Expr) -> Parsed<Expr> {
+        let position = self.position();
+        self.at += 1;
+        let yes = self.operators(0)?;
+        self.expect(":")?;
+        let no = self.expr()?;
+        self.call(position, "_?_:_", vec![condition, yes, no])
     }
 
     fn call(&mut self, position: usize, function: &str, args: Vec<Expr>) -> Parsed<Expr> {
@@ -182,87 +188,77 @@ impl Parser<'_> {
         self.node(position, kind)
     }
 
-    /// A chain of `||` or `&&`, balanced so that long ones are not deep.
-    fn logic(&mut self, symbol: &str, function: &str) -> Parsed<Expr> {
-        let mut terms = Vec::new();
-        let mut ops = Vec::new();
-        loop {
-            terms.push(if symbol == "||" {
-                self.logic("&&", "_&&_")?
+    /// The operator that comes next: its function, and how firmly it binds.
+    fn operator(&self) -> Option<(&'static str, u8)> {
+        let function = match self.peek() {
+            Token::Symbol("||") => ("_||_", OR),
+            Token::Symbol("&&") => ("_&&_", AND),
+            Token::Symbol("<") => ("_<_", AND + 1),
+            Token::Symbol("<=") => ("_<=_", AND + 1),
+            Token::Symbol(">") => ("_>_", AND + 1),
+            Token::Symbol(">=") => ("_>=_", AND + 1),
+            Token::Symbol("==") => ("_==_", AND + 1),
+            Token::Symbol("!=") => ("_!=_", AND + 1),
+            Token::Ident(word) if word == "in" => ("@in", AND + 1),
+            Token::Symbol("+") => ("_+_", AND + 2),
+            Token::Symbol("-") => ("_-_", AND + 2),
+            Token::Symbol("*") => ("_*_", AND + 3),
+            Token::Symbol("/") => ("_/_", AND + 3),
+            Token::Symbol("%") => ("_%_", AND + 3),
+            _ => return None,
+        };
+        Some(function)
+    }
+
+    /// Operands with operators between them that bind at least so firmly. One function for all of
+    /// them, and none where there is no operator: nesting costs few frames a level.
+    fn operators(&mut self, least: u8) -> Parsed<Expr> {
+        let depth = self.depth;
+        let first = if self.is("!") || self.is("-") {
+            self.unary()
+        } else {
+            self.member()
+        };
+        let parsed = match first {
+            Ok(first) if self.operator().is_some() => self.operated(first, least),
+            parsed => parsed,
+        };
+        self.depth = depth;
+        parsed
+    }
+
+    fn operated(&mut self, first: Expr, least: u8) -> Parsed<Expr> {
+        let (depth, mut left) = (self.depth, first);
+        while let Some((function, level)) = self.operator().filter(|(_, level)| *level >= least) {
+            left = if level <= AND {
+                self.depth = depth;
+                self.logic(function, level, left)?
             } else {
-                self.relation()?
-            });
+                self.binary(function, level, left)?
+            };
+        }
+        Ok(left)
+    }
+
+    /// A chain of `||` or `&&`, balanced so that long ones are not deep.
+    fn logic(&mut self, function: &'static str, level: u8, first: Expr) -> Parsed<Expr> {
+        let mut terms = vec![first];
+        let mut ops = Vec::new();
+        while self.operator() == Some((function, level)) {
             let position = self.position();
-            if !self.skip(symbol) {
-                break;
-            }
+            self.at += 1;
             ops.push(self.new_id(position)?);
+            terms.push(self.operators(level + 1)?);
         }
         Ok(balanced(function, &ops, &mut terms.into_iter()))
     }
 
-    fn relation(&mut self) -> Parsed<Expr> {
-        let depth = self.depth;
-        let mut left = self.sum()?;
-        loop {
-            let function = match self.peek() {
-                Token::Symbol("<") => "_<_",
-                Token::Symbol("<=") => "_<=_",
-                Token::Symbol(">") => "_>_",
-                Token::Symbol(">=") => "_>=_",
-                Token::Symbol("==") => "_==_",
-                Token::Symbol("!=") => "_!=_",
-                Token::Ident(word) if word == "in" => "@in",
-                _ => break,
-            };
-            left = self.binary(function, left, Self::sum)?;
-        }
-        self.depth = depth;
-        Ok(left)
-    }
-
-    fn binary(
-        &mut self,
-        function: &str,
-        left: Expr,
-        operand: fn(&mut Self) -> Parsed<Expr>,
-    ) -> Parsed<Expr> {
+    fn binary(&mut self, function: &str, level: u8, left: Expr) -> Parsed<Expr> {
         self.deeper()?;
         let position = self.position();
         self.at += 1;
-        let right = operand(self)?;
+        let right = self.operators(level + 1)?;
         self.call(position, function, vec![left, right])
-    }
-
-    fn sum(&mut self) -> Parsed<Expr> {
-        let depth = self.depth;
-        let mut left = self.product()?;
-        loop {
-            let function = match self.peek() {
-                Token::Symbol("+") => "_+_",
-                Token::Symbol("-") => "_-_",
-                _ => break,
-            };
-            left = self.binary(function, left, Self::product)?;
-        }
-        self.depth = depth;
-        Ok(left)
-    }
-
-    fn product(&mut self) -> Parsed<Expr> {
-        let depth = self.depth;
-        let mut left = self.unary()?;
-        loop {
-            let function = match self.peek() {
-                Token::Symbol("*") => "_*_",
-                Token::Symbol("/") => "_/_",
-                Token::Symbol("%") => "_%_",
-                _ => break,
-            };
-            left = self.binary(function, left, Self::unary)?;
-        }
-        self.depth = depth;
-        Ok(left)
     }
 
     fn unary(&mut self) -> Parsed<Expr> {
@@ -290,8 +286,14 @@ impl Parser<'_> {
     }
 
     fn member(&mut self) -> Parsed<Expr> {
-        let depth = self.depth;
-        let mut parsed = self.primary()?;
+        match self.primary() {
+            Ok(parsed) if self.is(".") || self.is("[") || self.is("{") => self.members(parsed),
+            parsed => parsed,
+        }
+    }
+
+    fn members(&mut self, primary: Expr) -> Parsed<Expr> {
+        let (depth, mut parsed) = (self.depth, primary);
         loop {
             let position = self.position();
             if self.skip(".") {
@@ -299,10 +301,7 @@ impl Parser<'_> {
                 parsed = self.selection(position, parsed)?;
             } else if self.skip("[") {
                 self.deeper()?;
-                let function = if self.skip("?") { "_[?_]" } else { "_[_]" };
-                let index = self.expr()?;
-                self.expect("]")?;
-                parsed = self.call(position, function, vec![parsed, index])?;
+                parsed = self.index(position, parsed)?;
             } else if self.is("{") && qualified_name(&parsed).is_some() {
                 parsed = self.message(position, &parsed)?;
             } else {
@@ -311,6 +310,13 @@ impl Parser<'_> {
         }
         self.depth = depth;
         Ok(parsed)
+    }
+
+    fn index(&mut self, position: usize, operand: Expr) -> Parsed<Expr> {
+        let function = if self.skip("?") { "_[?_]" } else { "_[_]" };
+        let index = self.expr()?;
+        self.expect("]")?;
+        self.call(position, function, vec![operand, index])
     }
 
     fn selection(&mut self, position: usize, operand: Expr) -> Parsed<Expr> {
@@ -383,67 +389,107 @@ impl Parser<'_> {
 
     fn primary(&mut self) -> Parsed<Expr> {
         let position = self.position();
-        if self.skip("(") {
-            let inner = self.expr()?;
-            self.expect(")")?;
-            return Ok(inner);
+        match self.peek() {
+            Token::Symbol("(") => self.nested(),
+            Token::Symbol("[") => self.list(position),
+            Token::Symbol("{") => self.map(position),
+            Token::Symbol(".") => {
+                self.at += 1;
+                self.named(position, true)
+            }
+            Token::Ident(_) => self.named(position, false),
+            _ => self.literal(position),
         }
-        if self.skip("[") {
-            let elements = self.list_of("]", |parser| {
-                let optional = parser.skip("?");
-                Ok(Element {
-                    value: parser.expr()?,
-                    optional,
-                })
-            })?;
-            return self.node(position, Kind::List(elements));
-        }
-        if self.skip("{") {
-            let entries = self.list_of("}", |parser| {
-                let optional = parser.skip("?");
-                let key = parser.expr()?;
-                parser.expect(":")?;
-                Ok(Entry {
-                    key,
-                    value: parser.expr()?,
-                    optional,
-                })
-            })?;
-            return self.node(position, Kind::Map(entries));
-        }
-        if self.is(".") || matches!(self.peek(), Token::Ident(_)) {
-            return self.named(position);
-        }
-        self.literal(position)
     }
 
-    fn named(&mut self, position: usize) -> Parsed<Expr> {
-        let absolute = self.skip(".");
+    fn nested(&mut self) -> Parsed<Expr> {
+        self.at += 1;
+        let inner = self.expr()?;
+        self.expect(")")?;
+        Ok(inner)
+    }
+
+    fn list(&mut self, position: usize) -> Parsed<Expr> {
+        self.at += 1;
+        let elements = self.list_of("]", |parser| {
+            let optional = parser.skip("?");
+            Ok(Element {
+                value: parser.expr()?,
+                optional,
+            })
+        })?;
+        self.node(position, Kind::List(elements))
+    }
+
+    fn map(&mut self, position: usize) -> Parsed<Expr> {
+        self.at += 1;
+        let entries = self.list_of("}", |parser| {
+            let optional = parser.skip("?");
+            let key = parser.expr()?;
+            parser.expect(":")?;
+            Ok(Entry {
+                key,
+                value: parser.expr()?,
+                optional,
+            })
+        })?;
+        self.node(position, Kind::Map(entries))
+    }
+
+    /// A word, or a call of the function that it names; after a dot where it is `absolute`.
+    fn named(&mut self, position: usize, absolute: bool) -> Parsed<Expr> {
+        let is_call = self
+            .tokens
+            .get(self.at + 1)
+            .is_some_and(|next| next.token == Token::Symbol("("));
+        if is_call && let Some(function) = self.function(absolute)? {
+            return self.global(function);
+        }
+        self.word(position, absolute)
+    }
+
+    fn global(&mut self, function: String) -> Parsed<Expr> {
+        let open = self.position();
+        self.at += 1;
+        let args = self.list_of(")", Self::expr)?;
+        macros::global_call(self, open, function, args)
+    }
+
+    /// The name of a function; nothing for a word that is a literal.
+    fn function(&mut self, absolute: bool) -> Parsed<Option<String>> {
         let start = self.position();
         let Token::Ident(word) = self.peek().clone() else {
             return Err(self.unexpected("mismatched", "IDENTIFIER"));
         };
-        let literal = match word.as_str() {
-            "true" => Some(Literal::Bool(true)),
-            "false" => Some(Literal::Bool(false)),
-            "null" => Some(Literal::Null),
+        match word.as_str() {
+            "true" | "false" | "null" if !absolute => return Ok(None),
             "in" => return Err(self.unexpected("mismatched", EXPRESSION)),
-            _ => None,
-        };
-        if let Some(literal) = literal.filter(|_| !absolute) {
-            self.at += 1;
-            return self.node(position, Kind::Literal(literal));
+            _ => {}
         }
         if RESERVED.contains(&word.as_str()) {
             return Err(self.error(start, format!("reserved identifier: {word}")));
         }
         self.at += 1;
-        let open = self.position();
-        if self.skip("(") {
-            let args = self.list_of(")", Self::expr)?;
-            return macros::global_call(self, open, word, args);
+        Ok(Some(word))
+    }
+
+    fn word(&mut self, position: usize, absolute: bool) -> Parsed<Expr> {
+        let start = self.position();
+        let literal = match self.peek() {
+            Token::Ident(word) if !absolute => match word.as_str() {
+                "true" => Some(Literal::Bool(true)),
+                "false" => Some(Literal::Bool(false)),
+                "null" => Some(Literal::Null),
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some(literal) = literal {
+            self.at += 1;
+            return self.node(position, Kind::Literal(literal));
         }
-        self.node(start, Kind::Ident(word))
+        let name = self.function(true)?.unwrap_or_default();
+        self.node(start, Kind::Ident(name))
     }
 
     fn literal(&mut self, position: usize) -> Parsed<Expr> {

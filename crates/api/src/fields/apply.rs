@@ -51,6 +51,9 @@ pub enum ApplyError {
     /// A list of what is there, or of what would be, has items without names.
     #[error("failed to merge config: {0}")]
     Type(#[from] TypeError),
+    /// What is there, or would be, cannot be had in the version of somebody's fields: 500.
+    #[error("{0}")]
+    Convert(String),
     /// Others own what it says otherwise: 409.
     #[error("{}", conflict_text(.0))]
     Conflict(Vec<Conflict>),
@@ -127,9 +130,9 @@ pub(super) fn settle(
 ) -> Result<Comparison, ApplyError> {
     let compared = target.compare(target.form(), old, new)?;
     // By version: what changed there; nothing for versions that are no more.
-    let mut versions: Vec<(String, Option<(Set, Set)>)> = vec![(
+    let mut versions: Vec<(String, Changed)> = vec![(
         target.api_version.to_owned(),
-        Some((compared.set(), compared.removed.clone())),
+        Changed::To(compared.set(), compared.removed.clone()),
     )];
     let mut conflicts: Vec<(Entry, Set)> = Vec::new();
     for entry in managed.iter() {
@@ -140,18 +143,24 @@ pub(super) fn settle(
             .iter()
             .any(|(version, _)| *version == entry.api_version)
         {
+            // Both are asked for before either is missed.
             let there = target.at(old, &entry.api_version);
             let then = target.at(new, &entry.api_version);
             let changed = match (there, then) {
-                (Some((form, old)), Some((_, new))) => {
+                (Ok(Some((form, old))), Ok(Some((_, new)))) => {
                     let compared = target.compare(form, &old, &new)?;
-                    Some((compared.set(), compared.removed))
+                    Changed::To(compared.set(), compared.removed)
                 }
-                _ => None,
+                // An apply has to know whom it takes from.
+                (Err(error), _) | (_, Err(error)) if own.is_some() => {
+                    return Err(unconverted(error));
+                }
+                (Err(_), _) | (_, Err(_)) => Changed::Unknown,
+                _ => Changed::Gone,
             };
             versions.push((entry.api_version.clone(), changed));
         }
-        let Some((set, _)) = changed_in(&versions, entry) else {
+        let Some(Changed::To(set, _)) = changed_in(&versions, entry) else {
             continue;
         };
         let taken = entry.fields.intersection(set);
@@ -167,25 +176,43 @@ pub(super) fn settle(
         if is_own(entry) {
             continue;
         }
-        if let Some((set, removed)) = changed_in(&versions, entry) {
-            entry.fields.subtract(set);
-            entry.fields.subtract(removed);
-        } else {
-            entry.fields = Set::default();
+        match changed_in(&versions, entry) {
+            Some(Changed::To(set, removed)) => {
+                entry.fields.subtract(set);
+                entry.fields.subtract(removed);
+            }
+            Some(Changed::Unknown) => {}
+            Some(Changed::Gone) | None => entry.fields = Set::default(),
         }
     }
     managed.retain(|entry| is_own(entry) || !entry.fields.is_empty());
     Ok(compared)
 }
 
-fn changed_in<'a>(
-    versions: &'a [(String, Option<(Set, Set)>)],
-    entry: &Entry,
-) -> Option<&'a (Set, Set)> {
+/// What a change is in a version.
+enum Changed {
+    /// The fields that it sets or changes, and those that it removes.
+    To(Set, Set),
+    /// There is no such version any more: its fields are nobody's.
+    Gone,
+    /// The object cannot be had in that version: its fields stay whose they are.
+    Unknown,
+}
+
+fn unconverted(error: ApplyError) -> ApplyError {
+    match error {
+        ApplyError::Convert(why) => {
+            ApplyError::Convert(format!("failed to convert old object: {why}"))
+        }
+        other => other,
+    }
+}
+
+fn changed_in<'a>(versions: &'a [(String, Changed)], entry: &Entry) -> Option<&'a Changed> {
     let (_, changed) = versions
         .iter()
         .find(|(version, _)| *version == entry.api_version)?;
-    changed.as_ref()
+    Some(changed)
 }
 
 /// Conflicts in the order in which they are told: by manager.
@@ -265,7 +292,13 @@ fn once(
         fields: target.fields(config)?,
     });
     if let Some(last) = last.filter(|last| !last.fields.is_empty()) {
-        new = prune(target, new, &managed, (&last.api_version, &last.fields))?;
+        let last = (&*last.api_version, &last.fields);
+        new = prune(target, new, &managed, last).map_err(|error| match error {
+            ApplyError::Convert(why) => ApplyError::Convert(format!(
+                "failed to prune fields: failed to convert merged object to last applied version: {why}"
+            )),
+            other => other,
+        })?;
     }
     settle(target, live, &new, &mut managed, Some(&id), force)?;
     if let Some(entry) = managed.get_mut(&id) {

@@ -1,6 +1,7 @@
 //! The two doors of this module: a write that came about anyhow, and server-side apply.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::LazyLock;
 
 use serde_json::Value;
@@ -40,6 +41,16 @@ static NOBODYS: LazyLock<Set> = LazyLock::new(|| {
     set
 });
 
+/// Brings objects of a custom resource from one of their versions to another, where that takes more
+/// than another `apiVersion`.
+pub trait Converter: fmt::Debug + Sync {
+    /// The object in the version `to`, an `apiVersion`.
+    ///
+    /// # Errors
+    /// Why it cannot be had.
+    fn convert(&self, object: &Value, to: &str) -> Result<Value, String>;
+}
+
 /// What is written to: objects of a type in a version, or a part of them.
 #[derive(Debug, Clone)]
 pub struct Target<'a> {
@@ -50,6 +61,7 @@ pub struct Target<'a> {
     reset: Reset,
     /// The resource, where its objects have several versions.
     resource: Option<&'a Resource>,
+    converter: Option<&'a dyn Converter>,
 }
 
 impl<'a> Target<'a> {
@@ -63,7 +75,14 @@ impl<'a> Target<'a> {
             subresource,
             reset: Reset::of(resource, subresource),
             resource: Some(resource),
+            converter: None,
         }
+    }
+
+    /// The same, whose objects become those of other versions by a converter.
+    #[must_use]
+    pub fn converting(self, converter: Option<&'a dyn Converter>) -> Self {
+        Self { converter, ..self }
     }
 
     /// `scale` of any workload; nothing where the table does not have it.
@@ -76,6 +95,7 @@ impl<'a> Target<'a> {
             subresource: "scale",
             reset: Reset::Nothing,
             resource: None,
+            converter: None,
         })
     }
 
@@ -107,32 +127,59 @@ impl<'a> Target<'a> {
     }
 
     /// An object of this target's version in another version; nothing when there is no such version.
-    pub(super) fn at(&self, value: &Value, version: &str) -> Option<(Form<'_>, Value)> {
+    pub(super) fn at(
+        &self,
+        value: &Value,
+        version: &str,
+    ) -> Result<Option<(Form<'_>, Value)>, ApplyError> {
         self.between(value, self.api_version, version)
     }
 
-    pub(super) fn between(&self, value: &Value, from: &str, to: &str) -> Option<(Form<'_>, Value)> {
-        let form = self.form_at(to)?;
+    pub(super) fn between(
+        &self,
+        value: &Value,
+        from: &str,
+        to: &str,
+    ) -> Result<Option<(Form<'_>, Value)>, ApplyError> {
+        let Some(form) = self.form_at(to) else {
+            return Ok(None);
+        };
         let mut value = value.clone();
-        if from != to && self.schema.custom().is_some() {
-            if let Value::Object(map) = &mut value {
-                map.insert("apiVersion".to_owned(), to.into());
-            }
-        } else if from != to {
-            crate::convert::convert(self.in_version(from)?, self.in_version(to)?, &mut value);
+        if from == to {
+            return Ok(Some((form, value)));
         }
-        Some((form, value))
+        if self.schema.custom().is_none() {
+            let versions = self.in_version(from).zip(self.in_version(to));
+            let Some((from, to)) = versions else {
+                return Ok(None);
+            };
+            crate::convert::convert(from, to, &mut value);
+            return Ok(Some((form, value)));
+        }
+        match self.converter {
+            Some(converter) if !is_bare(&value) => {
+                crate::meta::remove(&mut value, "managedFields");
+                crate::meta::remove(&mut value, "resourceVersion");
+                value = converter.convert(&value, to).map_err(ApplyError::Convert)?;
+            }
+            _ => {
+                if let Value::Object(map) = &mut value {
+                    map.insert("apiVersion".to_owned(), to.into());
+                }
+            }
+        }
+        Ok(Some((form, value)))
     }
 
-    /// An object as it is stored in this target's version.
-    fn of_stored<'v>(&self, stored: &'v Value) -> Cow<'v, Value> {
+    /// An object as it is worked on, in this target's version.
+    fn of_hub<'v>(&self, object: &'v Value) -> Cow<'v, Value> {
         match self.resource {
-            Some(resource) if resource.storage().api_version != resource.api_version => {
-                let mut value = stored.clone();
-                crate::convert::convert(resource.storage(), resource, &mut value);
+            Some(resource) if resource.hub().api_version != resource.api_version => {
+                let mut value = object.clone();
+                crate::convert::convert(resource.hub(), resource, &mut value);
                 Cow::Owned(value)
             }
-            _ => Cow::Borrowed(stored),
+            _ => Cow::Borrowed(object),
         }
     }
 
@@ -166,14 +213,24 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Whether an object says nothing but its type: there is nothing to convert.
+fn is_bare(object: &Value) -> bool {
+    let names = |map: &serde_json::Map<String, Value>| {
+        map.keys()
+            .all(|name| matches!(name.as_str(), "apiVersion" | "kind"))
+    };
+    object.as_object().is_none_or(names)
+}
+
 pub(super) fn strip(set: &mut Set) {
     set.subtract(&NOBODYS);
 }
 
 /// Keeps the managed fields of a write that is no apply: `new` is what will be stored in place of
-/// `live` (nothing for an object that is made), both in their stored version.
+/// `live` (nothing for an object that is made), both in the version that they are worked on in.
 ///
-/// Never fails: where the values do not fit their type, the fields of `live` are kept.
+/// Never fails: where the values do not fit their type, the fields of `live` are kept, and so are
+/// those in a version that the values cannot be converted to.
 pub fn update(
     target: &Target<'_>,
     live: Option<&Value>,
@@ -198,9 +255,9 @@ pub fn update(
     }
     let old = live.map_or_else(
         || Cow::Owned(zero(&target.schema)),
-        |live| target.of_stored(live),
+        |live| target.of_hub(live),
     );
-    match kept(target, &old, &target.of_stored(new), managed, manager, now) {
+    match kept(target, &old, &target.of_hub(new), managed, manager, now) {
         Ok(managed) => managed.put(new),
         Err(_) => of_live().put(new),
     }
@@ -244,7 +301,7 @@ fn kept(
     Ok(managed)
 }
 
-/// Applies an object: what it says is merged into `live` (as stored; nothing when it is to be made),
+/// Applies an object: what it says is merged into `live` (nothing when it is to be made),
 /// and what the manager applied before and says no more goes, unless somebody else owns it.
 ///
 /// Returns the merged object in the target's version, with its managed fields, without defaults.
@@ -264,7 +321,7 @@ pub fn apply(
     let mut managed = live.and_then(ManagedFields::of).unwrap_or_default();
     let mut old = live.map_or_else(
         || Value::Object(serde_json::Map::new()),
-        |live| target.of_stored(live).into_owned(),
+        |live| target.of_hub(live).into_owned(),
     );
     crate::meta::remove(&mut old, "managedFields");
     if managed.is_empty() && live.is_some() {

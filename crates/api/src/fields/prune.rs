@@ -118,13 +118,13 @@ pub(super) fn prune(
     managed: &ManagedFields,
     (version, last): (&str, &Set),
 ) -> Result<Value, ApplyError> {
-    let Some((form, at_last)) = target.at(&merged, version) else {
+    let Some((form, at_last)) = target.at(&merged, version)? else {
         return Ok(merged);
     };
     let pruned = remove(form, &at_last, &last.with_named(form));
     let pruned = add_back_owned(target, &at_last, pruned, version, managed)?;
     let pruned = add_back_dangling(form, &at_last, &pruned, last)?;
-    let back = target.between(&pruned, version, target.api_version);
+    let back = target.between(&pruned, version, target.api_version)?;
     Ok(back.map_or(pruned, |(_, value)| value))
 }
 
@@ -142,8 +142,8 @@ fn add_back_owned(
     let (mut merged, mut pruned, mut at) = (merged.clone(), pruned, first.to_owned());
     for version in versions {
         let (Some((form, whole)), Some((_, part))) = (
-            target.between(&merged, &at, version),
-            target.between(&pruned, &at, version),
+            target.between(&merged, &at, version)?,
+            target.between(&pruned, &at, version)?,
         ) else {
             continue;
         };
@@ -159,7 +159,7 @@ fn add_back_owned(
         (merged, at) = (whole, version.to_owned());
     }
     Ok(target
-        .between(&pruned, &at, first)
+        .between(&pruned, &at, first)?
         .map_or(pruned, |(_, value)| value))
 }
 

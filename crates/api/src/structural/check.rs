@@ -25,8 +25,50 @@ pub fn check(version: &Value, path: &str) -> Vec<FieldError> {
         custom: &custom,
         errors: Vec::new(),
     };
+    walk.root(path);
     walk.schema(custom.schema(), path, Place::Root, 0);
     walk.errors
+}
+
+/// Keywords that may stand at the root of a schema whose status is a subresource: there the status is
+/// checked by its own schema alone, and what others say of it would not hold.
+const BESIDE_STATUS: &[&str] = &[
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+
+/// As messages list them.
+const BESIDE_STATUS_SHOWN: &str = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations]";
+
+/// Whether a keyword says nothing.
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(_) | Value::Number(_) => false,
+    }
 }
 
 /// Whether a schema of metadata says something of names only.
@@ -52,6 +94,26 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn forbidden(&mut self, path: String, words: &str) {
         self.errors.push(FieldError::forbidden(path, words));
+    }
+
+    /// What holds for the root alone.
+    fn root(&mut self, path: &str) {
+        let custom = self.custom;
+        let schema = custom.schema();
+        let subresources = custom.version().get("subresources");
+        let has_status = subresources
+            .and_then(|all| all.get("status"))
+            .is_some_and(Value::is_object);
+        let mut said = schema.as_object().into_iter().flatten();
+        let others =
+            said.any(|(name, value)| !is_zero(value) && !BESIDE_STATUS.contains(&name.as_str()));
+        if has_status && others {
+            let words = format!(
+                "only {BESIDE_STATUS_SHOWN} fields are allowed at the root of the schema if the status subresource is enabled"
+            );
+            self.errors
+                .push(FieldError::invalid(path, schema.clone(), words));
+        }
     }
 
     fn schema(&mut self, schema: &Value, path: &str, place: Place, depth: usize) {

@@ -1,71 +1,31 @@
-//! Printer columns: cells by simple JSON paths.
+//! Printer columns: cells by JSON paths.
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Custom, text};
+use crate::jsonpath::{JsonPath, shown};
 use crate::{duration, meta};
 
-/// The value at a path such as `.spec.list[0].name` or `.metadata.labels['a\.b']`; nothing for
-/// paths of other sorts.
-#[must_use]
-pub(super) fn at_path<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    steps(path)?
-        .iter()
-        .try_fold(object, |value, step| match value {
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
-            value => value.get(step),
-        })
+fn said(version: &Value) -> impl Iterator<Item = &Value> {
+    let columns = version.get("additionalPrinterColumns");
+    columns.and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The names and indices of a path.
-#[must_use]
-pub(super) fn steps(path: &str) -> Option<Vec<String>> {
-    let mut steps = Vec::new();
-    let mut rest = path.strip_prefix('$').unwrap_or(path).chars().peekable();
-    while let Some(next) = rest.next() {
-        let mut name = String::new();
-        match next {
-            '.' => {
-                while let Some(c) = rest.next_if(|c| !matches!(c, '.' | '[')) {
-                    match c {
-                        '\\' => name.extend(rest.next()),
-                        c => name.push(c),
-                    }
-                }
-            }
-            '[' => {
-                let quote = rest.next_if(|c| matches!(c, '\'' | '"'));
-                loop {
-                    match (rest.next()?, quote) {
-                        ('\\', _) => name.push(rest.next()?),
-                        (c, Some(quote)) if c == quote => {
-                            (rest.next()? == ']').then_some(())?;
-                            break;
-                        }
-                        (']', None) => break,
-                        (c, _) => name.push(c),
-                    }
-                }
-            }
-            _ => return None,
-        }
-        if name.is_empty() || name == "*" {
-            return None;
-        }
-        steps.push(name);
-    }
-    Some(steps)
+/// The paths of a version's columns, as far as they are paths: what follows one that is none is not
+/// printed.
+pub(super) fn paths(version: &Value) -> Vec<JsonPath> {
+    let paths = said(version).map(|column| JsonPath::parse(text(column, "jsonPath")));
+    paths.map_while(Result::ok).collect()
 }
 
 impl Custom {
-    fn printed(&self) -> Vec<&Value> {
-        let columns = self.version().get("additionalPrinterColumns");
-        columns
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .collect()
+    /// The columns that are printed, and whether the definition says any.
+    fn printed(&self) -> (impl Iterator<Item = (&Value, &JsonPath)>, bool) {
+        let any = said(self.version()).next().is_some();
+        (said(self.version()).zip(&self.columns), any)
     }
 
     /// The `columnDefinitions` of a Table.
@@ -73,12 +33,12 @@ impl Custom {
     pub fn column_definitions(&self) -> Value {
         let mut all = vec![json!({"name": "Name", "type": "string", "format": "name",
             "description": "Name of the object, unique among its kind in its namespace.", "priority": 0})];
-        let printed = self.printed();
-        if printed.is_empty() {
+        let (printed, any) = self.printed();
+        if !any {
             all.push(json!({"name": "Age", "type": "date", "format": "",
                 "description": "How long ago the object was created.", "priority": 0}));
         }
-        for column in printed {
+        for (column, _) in printed {
             let path = text(column, "jsonPath");
             let description = match text(column, "description") {
                 "" => format!("Custom resource definition column (in JSONPath format): {path}"),
@@ -95,14 +55,15 @@ impl Custom {
     #[must_use]
     pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let mut cells = vec![meta::name(object).into()];
-        let printed = self.printed();
-        if printed.is_empty() {
+        let (printed, any) = self.printed();
+        if !any {
             let age = duration::since(meta::creation_timestamp(object), now);
             cells.push(age.into());
         }
-        for column in printed {
-            let value = at_path(object, text(column, "jsonPath"));
-            cells.push(value.map_or(Value::Null, |value| cell(value, text(column, "type"), now)));
+        for (column, path) in printed {
+            let value: Option<Cow<'_, Value>> = path.first(object);
+            let cell = value.map(|value| cell(&value, text(column, "type"), now));
+            cells.push(cell.unwrap_or_default());
         }
         cells
     }
@@ -110,16 +71,18 @@ impl Custom {
 
 fn cell(value: &Value, kind: &str, now: Timestamp) -> Value {
     match (kind, value) {
-        (_, Value::Null) => Value::Null,
+        ("string", value) => shown(value).into(),
         ("integer", Value::Number(n)) if n.is_i64() => value.clone(),
-        ("integer", Value::Number(n)) => n.as_f64().map_or(Value::Null, |n| n.trunc().into()),
+        ("integer", Value::Number(n)) => {
+            let whole = n.as_f64().map(|n| n.trunc().to_string());
+            whole.and_then(|n| n.parse::<i64>().ok()).into()
+        }
         ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
-        ("integer" | "number" | "boolean", _) => Value::Null,
+        ("date", Value::String(time)) if time.is_empty() => "<unknown>".into(),
         ("date", Value::String(time)) if time.parse::<Timestamp>().is_ok() => {
             duration::since(time, now).into()
         }
-        ("date", _) => "<invalid>".into(),
-        (_, Value::String(_)) => value.clone(),
-        (_, other) => other.to_string().into(),
+        ("date", Value::String(_)) => "<invalid>".into(),
+        _ => Value::Null,
     }
 }

@@ -12,6 +12,13 @@ impl Custom {
     pub fn apply_defaults(&self, object: &mut Value) {
         fill(self.schema(), object, 0);
     }
+
+    /// As [`Custom::apply_defaults`], by the schema of another version of the definition.
+    pub fn apply_defaults_in(&self, version: &str, object: &mut Value) {
+        if let Some(schema) = self.schema_in(version) {
+            fill(schema, object, 0);
+        }
+    }
 }
 
 /// Whether a null stands for an absent value.

@@ -1,4 +1,5 @@
-//! Decoding: fields that a schema does not name are found and pruned, metadata has its own type.
+//! Decoding: fields that a schema does not name are found and pruned, and so are nulls that nothing
+//! stands for; metadata has its own type.
 
 use serde_json::Value;
 
@@ -22,6 +23,18 @@ impl Custom {
         walk.root(object)?;
         walk.value(self.schema(), object, true, 0)?;
         Ok(walk.problems)
+    }
+
+    /// Prunes an object of what the schema of a version of the definition does not name; its metadata
+    /// are left alone, and so is all of it where there is no such version.
+    ///
+    /// # Errors
+    /// When it is too deep, or metadata of an object in it have the wrong type.
+    pub fn prune_in(&self, version: &str, object: &mut Value) -> Result<(), DecodeError> {
+        match self.schema_in(version) {
+            Some(schema) => Walk::default().value(schema, object, true, 0),
+            None => Ok(()),
+        }
     }
 
     /// As [`Custom::decode`] of values of the server's own.
@@ -84,6 +97,7 @@ impl Walk {
                     self.path.push_str(name);
                     let known = properties(schema).and_then(|p| p.get(name));
                     match known.or_else(|| additional(schema)) {
+                        Some(below) if is_nothing(below, member) => dropped.push(name.clone()),
                         Some(below) => {
                             let embedded = flag(below, EMBEDDED);
                             if embedded && member.is_object() {
@@ -125,6 +139,12 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// Whether a member is a null that may not be, and that no default takes the place of.
+fn is_nothing(schema: &Value, value: &Value) -> bool {
+    let has_default = schema.get("default").is_some_and(|d| !d.is_null());
+    value.is_null() && !flag(schema, "nullable") && !has_default
 }
 
 fn limit(value: &Value, depth: usize) -> Result<(), DecodeError> {

@@ -195,13 +195,62 @@ fn extensions_must_fit() {
 }
 
 #[test]
+fn what_stands_beside_a_status_is_little() {
+    let told = |subresources: Value| {
+        let mut version = version(json!({"type": "object", "required": ["spec"],
+            "description": "a", "minProperties": 1, "x-kubernetes-validations": [],
+            "properties": {"spec": {"type": "object", "minProperties": 1}}}));
+        version["subresources"] = subresources;
+        let errors = check(&version, "s");
+        let words: Vec<String> = errors.iter().map(|e| e.detail.clone()).collect();
+        words.join("; ")
+    };
+    assert_eq!(told(json!({"scale": {}})), "");
+    let words = told(json!({"status": {}}));
+    assert!(
+        words.starts_with("only [Description Type Format"),
+        "{words}"
+    );
+    assert!(words.ends_with("at the root of the schema if the status subresource is enabled"));
+}
+
+#[test]
 fn cells_by_paths() {
     let mut version = foos();
     version["additionalPrinterColumns"] = json!([
         {"name": "Size", "type": "integer", "jsonPath": ".spec.size"},
         {"name": "First", "type": "string", "jsonPath": ".spec.items[0].id"},
-        {"name": "None", "type": "string", "jsonPath": ".spec.none"}]);
-    let object = json!({"metadata": {"name": "a"}, "spec": {"size": 2, "items": [{"id": "x"}]}});
-    let cells = Custom::new(&version).cells(&object, Timestamp::UNIX_EPOCH);
-    assert_eq!(cells, [json!("a"), json!(2), json!("x"), Value::Null]);
+        {"name": "None", "type": "string", "jsonPath": ".spec.none"},
+        {"name": "Ready", "type": "string",
+            "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"},
+        {"name": "Any", "type": "string", "jsonPath": ".spec.items[*].id"},
+        {"name": "Half", "type": "integer", "jsonPath": ".spec.half"},
+        {"name": "All", "type": "string", "jsonPath": ".spec.items"},
+        {"name": "Odd", "type": "number", "jsonPath": ".spec.items[0].id"},
+        {"name": "When", "type": "date", "jsonPath": ".spec.items[0].id"},
+        {"name": "Broken", "type": "string", "jsonPath": ".spec.items[x]"},
+        {"name": "Lost", "type": "integer", "jsonPath": ".spec.size"}]);
+    let object = json!({"metadata": {"name": "a"}, "spec": {"size": 2, "half": 2.5,
+        "items": [{"id": "x"}, {"id": "y"}]},
+        "status": {"conditions": [{"type": "Other", "status": "False"},
+            {"type": "Ready", "status": "True"}]}});
+    let custom = Custom::new(&version);
+    assert_eq!(
+        Value::Array(custom.cells(&object, Timestamp::UNIX_EPOCH)),
+        json!([
+            "a",
+            2,
+            "x",
+            null,
+            "True",
+            "x",
+            2,
+            "[{\"id\":\"x\"},{\"id\":\"y\"}]",
+            null,
+            "<invalid>"
+        ])
+    );
+    // What follows a path that is none is not printed.
+    let columns = custom.column_definitions();
+    assert_eq!(columns.as_array().map(Vec::len), Some(10));
 }

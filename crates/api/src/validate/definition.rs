@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::at::{At, Errors, get};
-use super::names;
+use super::{names, webhooks};
 
 const COLUMN_TYPES: &[&str] = &["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: &[&str] = &[
@@ -44,6 +44,7 @@ pub(super) fn check(at: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
     out.one_of(&spec.field("scope"), &["Cluster", "Namespaced"]);
     check_names(&spec, out);
     check_versions(&spec, out);
+    check_conversion(at, old, out);
     let open = spec.field("preserveUnknownFields");
     let was_open = old.is_some_and(|old| get(old, "spec.preserveUnknownFields") == true);
     if open.flag() && !was_open {
@@ -79,6 +80,67 @@ fn check_names(spec: &At<'_, '_>, out: &mut Errors) {
     }
     if !kind.is_empty() && kind.text() == list_kind.text() {
         out.invalid(&list_kind, "kind and listKind may not be the same");
+    }
+}
+
+/// How versions become each other. Errors name the fields as upstream's inner form has them.
+fn check_conversion(at: &At<'_, '_>, old: Option<&Value>, out: &mut Errors) {
+    let conversion = get(at.value, "spec.conversion");
+    if conversion.is_null() {
+        return;
+    }
+    let strategy = get(conversion, "strategy");
+    let inner = json!({"spec": {"conversion": {
+        "strategy": strategy,
+        "webhookClientConfig": get(conversion, "webhook.clientConfig"),
+        "conversionReviewVersions": get(conversion, "webhook.conversionReviewVersions"),
+    }}});
+    let root = At::root(&inner);
+    let at = root.field("spec.conversion");
+    let (config, versions) = (
+        at.field("webhookClientConfig"),
+        at.field("conversionReviewVersions"),
+    );
+    out.one_of(&at.field("strategy"), &["None", "Webhook"]);
+    if strategy != "Webhook" {
+        let words = "should not be set when strategy is not set to Webhook";
+        for (field, set) in [
+            (&config, config.is_set()),
+            (&versions, !versions.is_empty()),
+        ] {
+            if set {
+                out.forbidden(field, words);
+            }
+        }
+        return;
+    }
+    if config.is_set() {
+        webhooks::client_config(&config, out);
+    } else {
+        out.required(&config, "required when strategy is set to Webhook");
+    }
+    if versions.is_empty() {
+        return out.required(&versions, "");
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for version in versions.items() {
+        if seen.contains(&version.text()) {
+            out.invalid(&version, "duplicate version");
+            continue;
+        }
+        seen.push(version.text());
+        out.form(&version, names::dns_1035_label(version.text()));
+    }
+    let known = |version: &str| webhooks::REVIEW_VERSIONS.contains(&version);
+    // What an older definition got wrong already does not stop its change.
+    let before = old.map(|old| get(old, "spec.conversion.webhook.conversionReviewVersions"));
+    let lenient = before.and_then(Value::as_array).is_some_and(|before| {
+        let mut before = before.iter().filter_map(Value::as_str);
+        before.clone().next().is_some() && !before.any(known)
+    });
+    if !lenient && !seen.into_iter().any(known) {
+        let known = webhooks::REVIEW_VERSIONS.join(", ");
+        out.invalid(&versions, format!("must include at least one of {known}"));
     }
 }
 
@@ -212,10 +274,12 @@ fn check_selectable(version: &At<'_, '_>, out: &mut Errors) {
             out.required(&path, "");
             continue;
         }
-        let Some(found) = schema_at(schema.value, path.text()) else {
-            let words = "is an invalid path: does not refer to a valid field";
-            out.invalid(&path, words);
-            continue;
+        let found = match schema_at(schema.value, path.text()) {
+            Ok(found) => found,
+            Err(why) => {
+                out.invalid(&path, format!("is an invalid path: {why}"));
+                continue;
+            }
         };
         if path.text() == ".metadata" || path.text().starts_with(".metadata.") {
             out.invalid(&path, "must not point to fields in metadata");
@@ -233,13 +297,31 @@ fn check_selectable(version: &At<'_, '_>, out: &mut Errors) {
     }
 }
 
-/// The schema at a path such as `.spec.color`.
-fn schema_at<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
-    let names = path.strip_prefix('.')?.split('.');
-    names.into_iter().try_fold(schema, |at, name| {
-        let named = at.get("properties").and_then(|all| all.get(name));
-        named.or_else(|| at.get("additionalProperties").filter(|a| a.is_object()))
-    })
+/// The schema at a path such as `.spec.color`; else what is wrong with the path.
+fn schema_at<'a>(schema: &'a Value, path: &str) -> Result<&'a Value, String> {
+    let (mut at, mut rest) = (schema, path);
+    while !rest.is_empty() {
+        let end = |text: &str| text.find(['.', '[', ']']).unwrap_or(text.len());
+        if rest.starts_with('[') {
+            return Err("array notation is not allowed".to_owned());
+        }
+        let Some(after) = rest.strip_prefix('.') else {
+            let token = &rest[..end(rest).max(1)];
+            return Err(format!("expected [ or . but got: {token}"));
+        };
+        if after.is_empty() {
+            return Err("unexpected end of JSON path".to_owned());
+        }
+        let (name, left) = after.split_at(end(after));
+        let below = match (at.get("properties"), at.get("additionalProperties")) {
+            (Some(properties), _) => properties.get(name),
+            (None, Some(values)) => Some(values).filter(|values| values.is_object()),
+            (None, None) => None,
+        };
+        at = below.ok_or_else(|| "does not refer to a valid field".to_owned())?;
+        rest = left;
+    }
+    Ok(at)
 }
 
 /// Whether a group is the community's own.
@@ -349,11 +431,15 @@ mod tests {
         assert_eq!(
             of_version(
                 "selectableFields",
-                json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.x"}, {"jsonPath": ".spec.list"}])
+                json!([{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.x"}, {"jsonPath": ".spec.list"},
+                    {"jsonPath": ".spec['color']"}, {"jsonPath": "spec"}, {"jsonPath": ".spec."}])
             ),
             [
                 "spec.versions[0].selectableFields[1].jsonPath: Invalid value: \".spec.x\": is an invalid path: does not refer to a valid field",
                 "spec.versions[0].selectableFields[2].jsonPath: Invalid value: \".spec.list\": must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.",
+                "spec.versions[0].selectableFields[3].jsonPath: Invalid value: \".spec['color']\": is an invalid path: array notation is not allowed",
+                "spec.versions[0].selectableFields[4].jsonPath: Invalid value: \"spec\": is an invalid path: expected [ or . but got: spec",
+                "spec.versions[0].selectableFields[5].jsonPath: Invalid value: \".spec.\": is an invalid path: unexpected end of JSON path",
             ]
         );
         assert_eq!(

@@ -83,7 +83,7 @@ pub(super) fn template(meta: &At<'_, '_>, out: &mut Errors) {
     finalizers(&meta.field("finalizers"), || true, out);
 }
 
-fn annotations(at: &At<'_, '_>, out: &mut Errors) {
+pub(super) fn annotations(at: &At<'_, '_>, out: &mut Errors) {
     let mut size_bytes = 0;
     for (key, value) in at.entries() {
         size_bytes += key.len() + value.text().len();

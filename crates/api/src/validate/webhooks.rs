@@ -10,7 +10,7 @@ use super::names;
 
 const SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun"];
 const ALL_SIDE_EFFECTS: &[&str] = &["None", "NoneOnDryRun", "Some", "Unknown"];
-const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
+pub(super) const REVIEW_VERSIONS: &[&str] = &["v1", "v1beta1"];
 const OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 /// The most conditions of one webhook.
 const CONDITIONS: usize = 64;
@@ -231,7 +231,7 @@ fn review_versions(at: &At<'_, '_>, lenience: &Lenience, out: &mut Errors) {
 }
 
 /// A `clientConfig` of a webhook.
-fn client_config(at: &At<'_, '_>, out: &mut Errors) {
+pub(super) fn client_config(at: &At<'_, '_>, out: &mut Errors) {
     let (url, service) = (at.field("url"), at.field("service"));
     if url.is_set() == service.is_set() {
         return out.required(at, "exactly one of url or service is required");

@@ -1,13 +1,16 @@
 //! What a write is to admission, whatever verb and content type it came by.
 //!
-//! Invariant: `object` and `old_object` of a resource's own kind are in the version that is stored;
+//! Invariant: `object` and `old_object` of a resource's own kind are in the version that is worked on;
 //! bodies of other kinds (a Scale, a Binding, options) are as they were sent.
 
+use api::fields::Converter as _;
 use api::resource::ResourceRef;
 use api::schema::{Schema, TypeRef};
+use api::status::ApiError;
 use serde_json::{Map, Value, json};
 
-use crate::pipeline::{Call, stages};
+use crate::conversion;
+use crate::pipeline::{Call, managed, stages};
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -214,19 +217,43 @@ impl<'a> Attributes<'a> {
         resources.find(&version.group, &version.version, &version.resource)
     }
 
-    /// An object of these attributes as a version of the resource has it.
-    pub(crate) fn shown(&self, object: &Value, version: &GroupVersionResource) -> Value {
-        let mut shown = object.clone();
-        if self.body.is_none()
-            && !shown.is_null()
-            && let Some(to) = self.named(version)
-        {
-            let from = self.call.resource.storage();
-            if from.api_version != to.api_version {
-                api::convert::convert(from, &to, &mut shown);
+    /// Sees to it that both objects can be shown as a version of the resource has them.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub(crate) async fn prepare(&self, version: &GroupVersionResource) -> Result<(), ApiError> {
+        if !managed::converts(self.call) {
+            return Ok(());
+        }
+        let both = || [&self.object, &self.old_object].map(|one| self.converted(one, version));
+        // What is missed is asked for.
+        if both().iter().any(Result::is_err) && self.call.conversions.settle(self.call).await? {
+            for converted in both() {
+                converted.map_err(ApiError::internal)?;
             }
         }
-        shown
+        Ok(())
+    }
+
+    /// An object of these attributes as a version of the resource has it. They are prepared for that
+    /// version.
+    pub(crate) fn shown(&self, object: &Value, version: &GroupVersionResource) -> Value {
+        let converted = self.converted(object, version);
+        converted.unwrap_or_else(|_| object.clone())
+    }
+
+    fn converted(&self, object: &Value, version: &GroupVersionResource) -> Result<Value, String> {
+        let mut shown = object.clone();
+        let to = (self.body.is_none() && !shown.is_null()).then(|| self.named(version));
+        let from = self.call.resource.hub();
+        match to.flatten().filter(|to| to.api_version != from.api_version) {
+            None => {}
+            Some(to) if managed::converts(self.call) => {
+                shown = self.call.conversions.convert(&shown, &to.api_version)?;
+            }
+            Some(to) => api::convert::convert(from, &to, &mut shown),
+        }
+        Ok(shown)
     }
 
     /// The type of what is written, in a version of the resource.
@@ -238,26 +265,31 @@ impl<'a> Attributes<'a> {
     }
 
     /// Takes an object of a version as the new one: checked, pruned, defaulted, and brought to the
-    /// version that is stored.
+    /// version that is worked on.
     ///
     /// # Errors
-    /// What is wrong with it.
-    pub(crate) fn take(
+    /// What is wrong with it, or why it cannot be brought there.
+    pub(crate) async fn take(
         &mut self,
         mut shown: Value,
         version: &GroupVersionResource,
-    ) -> Result<(), api::schema::DecodeError> {
+    ) -> Result<(), String> {
         match &self.body {
             Some(body) => {
                 if let Some(schema) = body.schema {
-                    api::schema::decode_type(schema, &mut shown)?;
+                    let decoded = api::schema::decode_type(schema, &mut shown);
+                    decoded.map_err(|error| error.to_string())?;
                     api::schema::apply_type_defaults(schema, &mut shown);
                 }
             }
             None => {
                 if let Some(from) = self.named(version) {
-                    api::schema::decode(&from, &mut shown)?;
-                    stages::to_storage(&from, &mut shown);
+                    let decoded = api::schema::decode(&from, &mut shown);
+                    decoded.map_err(|error| error.to_string())?;
+                    stages::to_hub(&from, &mut shown);
+                    let own = &self.call.resource;
+                    let brought = conversion::to_version(&self.call.state, own, shown, own.hub());
+                    shown = brought.await.map_err(|error| error.message)?;
                 }
             }
         }

@@ -29,7 +29,7 @@ pub(crate) async fn mutate(
     if attributes.is_exempt() {
         return Ok(false);
     }
-    let by_policy = policy::mutating::run(attributes, again)?;
+    let by_policy = policy::mutating::run(attributes, again).await?;
     let by_webhook = webhook::mutating::run(attributes, again).await?;
     Ok(by_policy || by_webhook)
 }
@@ -39,7 +39,7 @@ pub(crate) async fn validate(attributes: &Attributes<'_>) -> Result<(), ApiError
     if attributes.is_exempt() {
         return Ok(());
     }
-    policy::validating::run(attributes)?;
+    policy::validating::run(attributes).await?;
     webhook::validating::run(attributes).await
 }
 

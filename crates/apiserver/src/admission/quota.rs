@@ -82,7 +82,7 @@ pub(crate) async fn charge<'a>(
 
 /// What the write is to quotas; `None` when it cannot use anything.
 fn change<'a>(call: &'a Call, old: Option<&'a Value>, new: &'a Value) -> Option<Change<'a>> {
-    let resource = call.resource.storage();
+    let resource = call.resource.hub();
     if !resource.namespaced {
         return None;
     }

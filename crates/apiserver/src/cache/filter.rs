@@ -47,6 +47,22 @@ impl Filter {
         !self.labels.is_everything() || !self.terms.is_empty()
     }
 
+    /// Whether the object may pass in some version: its namespace and name are the same in all.
+    pub(crate) fn may_match(&self, object: &Object) -> bool {
+        let mut terms = self.terms.iter();
+        self.namespace
+            .as_deref()
+            .is_none_or(|namespace| namespace == object.namespace())
+            && terms.all(|(label, equal, wanted)| {
+                let own = match label.as_str() {
+                    "metadata.name" => object.name(),
+                    "metadata.namespace" => object.namespace(),
+                    _ => return true,
+                };
+                (own == wanted) == *equal
+            })
+    }
+
     /// Whether the object passes.
     pub(crate) fn matches(&self, object: &Object) -> bool {
         if self
@@ -67,8 +83,7 @@ impl Filter {
     }
 
     fn matches_slowly(&self, object: &Object) -> bool {
-        self.fields
-            .matches(self.resource.storage(), &object.value())
+        self.fields.matches(self.resource.hub(), &object.value())
             && self.labels.matches(object.labels.as_deref())
     }
 }

@@ -5,9 +5,8 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use api::resource::Resource;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -49,6 +48,12 @@ impl EventType {
     }
 }
 
+/// How many forms of an object are kept: more than a definition's versions in use.
+const FORMS: usize = 4;
+
+/// How an object reads, by the ids of custom schemas; nothing where it reads as it is stored.
+type Forms = Vec<(u64, Option<Arc<Object>>)>;
+
 const TAIL: &[u8] = b"}\n";
 
 /// A watch frame around a body.
@@ -80,6 +85,7 @@ pub struct Object {
     pub deleting: bool,
     fields: Box<[Box<str>]>,
     schema: &'static [Selectable],
+    forms: Mutex<Forms>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +144,7 @@ impl Object {
             deleting,
             fields,
             schema,
+            forms: Mutex::default(),
         })
     }
 
@@ -160,13 +167,22 @@ impl Object {
         rest.is_some_and(|rest| rest.starts_with(b"\""))
     }
 
-    /// It as the version that `resource` stores now has it.
-    pub(crate) fn stored_value(&self, resource: &Resource) -> Value {
-        let mut value = self.value();
-        if resource.schema.custom().is_some() {
-            value["apiVersion"] = resource.storage().api_version.as_str().into();
+    /// How it reads by a custom schema, by the schema's id: `Some(None)` as it is stored, `None` where
+    /// nobody has found out yet.
+    pub(crate) fn form(&self, schema: u64) -> Option<Option<Arc<Self>>> {
+        let forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, form) = forms.iter().find(|(of, _)| *of == schema)?;
+        Some(form.clone())
+    }
+
+    /// Remembers how it reads by a custom schema.
+    pub(crate) fn keep_form(&self, schema: u64, form: Option<Arc<Self>>) {
+        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        forms.retain(|(of, _)| *of != schema);
+        if forms.len() == FORMS {
+            forms.remove(0);
         }
-        value
+        forms.push((schema, form));
     }
 
     /// The JSON of its `metadata`.
@@ -222,6 +238,17 @@ impl Object {
             &self.stored(),
             revision,
             event,
+            self.schema,
+        )
+    }
+
+    /// This state with other content, stored bytes as well.
+    pub(crate) fn with_content(&self, stored: &[u8]) -> Result<Self, Broken> {
+        Self::from_stored(
+            self.key.clone(),
+            stored,
+            self.revision,
+            self.event,
             self.schema,
         )
     }

@@ -7,20 +7,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::resource::{Resource, ResourceRef};
 use api::status::ApiError;
 use bytes::Bytes;
 use futures::Stream;
 use serde_json::json;
-use store::{Event, EventKind, Revision, Store, StoreError, Subscription};
+use store::{Event, EventKind, Revision, StoreError, Subscription};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::Cache;
 use super::filter::Filter;
 use super::kind::{Change, KindCache};
 use super::object::{EventType, Object};
+use crate::conversion;
 use crate::pipeline::form::Form;
+use crate::state::State;
 use crate::storage;
 
 /// How many changes are rendered at a time.
@@ -41,7 +42,6 @@ pub(crate) struct Options {
     /// Whether the initial state ends with an annotated bookmark.
     pub(crate) mark_initial: bool,
     pub(crate) timeout: Duration,
-    pub(crate) drain: CancellationToken,
 }
 
 enum Source {
@@ -50,9 +50,10 @@ enum Source {
 }
 
 pub(crate) struct Watcher {
-    cache: Arc<Cache>,
+    state: Arc<State>,
     kind: Arc<KindCache>,
-    store: Store,
+    /// Told when definitions change; of custom resources only.
+    definitions: Option<watch::Receiver<u64>>,
     filter: Filter,
     form: Form,
     initial: std::vec::IntoIter<Arc<Object>>,
@@ -63,23 +64,18 @@ pub(crate) struct Watcher {
     ready: VecDeque<Bytes>,
     deadline: Instant,
     bookmark_at: Option<Instant>,
-    drain: CancellationToken,
     ended: bool,
 }
 
 impl Watcher {
-    pub(crate) fn new(
-        cache: Arc<Cache>,
-        kind: Arc<KindCache>,
-        store: Store,
-        options: Options,
-    ) -> Self {
+    pub(crate) fn new(state: &Arc<State>, kind: Arc<KindCache>, options: Options) -> Self {
         let now = Instant::now();
+        let custom = options.form.resource().schema.custom().is_some();
         let mut watcher = Self {
             changed: kind.subscribe(),
-            cache,
+            state: state.clone(),
             kind,
-            store,
+            definitions: custom.then(|| state.resources.subscribe()),
             filter: options.filter,
             form: options.form,
             initial: options.initial.into_iter(),
@@ -89,7 +85,6 @@ impl Watcher {
             ready: VecDeque::new(),
             deadline: now + options.timeout,
             bookmark_at: options.bookmarks.then(|| now + BOOKMARK_EVERY),
-            drain: options.drain,
             ended: false,
         };
         if !watcher.kind.reaches(watcher.cursor) {
@@ -132,6 +127,8 @@ impl Watcher {
 
     async fn step_ring(&mut self) {
         self.changed.borrow_and_update();
+        // Before the changes: those of a definition that has gone are seen still.
+        let current = self.is_current();
         match self.kind.since(self.cursor, BATCH) {
             None => {
                 if let Err(error) = self.read_history() {
@@ -140,18 +137,22 @@ impl Watcher {
                 return;
             }
             Some(changes) if !changes.is_empty() => {
-                for change in &changes {
-                    self.deliver(change);
-                }
+                self.deliver_all(changes).await;
+                return;
+            }
+            Some(_) if !current => {
+                self.ended = true;
                 return;
             }
             Some(_) => {}
         }
         let wake = self.wake_at();
+        let state = self.state.clone();
         tokio::select! {
             changed = self.changed.changed() => if changed.is_err() { self.ended = true },
-            () = tokio::time::sleep_until(wake) => self.tick(true),
-            () = self.drain.cancelled() => self.ended = true,
+            () = redefined(&mut self.definitions) => {}
+            () = tokio::time::sleep_until(wake) => self.tick(true).await,
+            () = state.drain.cancelled() => self.ended = true,
         }
     }
 
@@ -160,21 +161,21 @@ impl Watcher {
         let Source::History(subscription) = &mut self.source else {
             return;
         };
+        let state = self.state.clone();
         let batch = tokio::select! {
             batch = subscription.next() => batch,
-            () = tokio::time::sleep_until(wake) => return self.tick(false),
-            () = self.drain.cancelled() => {
+            () = tokio::time::sleep_until(wake) => return self.tick(false).await,
+            () = state.drain.cancelled() => {
                 self.ended = true;
                 return;
             }
         };
         match batch {
             Ok(batch) => {
-                for event in &batch.events {
-                    if let Some(change) = self.change(event) {
-                        self.deliver(&change);
-                    }
-                }
+                let changes = batch.events.iter().filter_map(|event| self.change(event));
+                let changes = changes.collect();
+                self.deliver_all(changes).await;
+                self.ended |= !self.is_current();
                 if self.kind.reaches(self.cursor) {
                     self.source = Source::Ring;
                 }
@@ -193,20 +194,23 @@ impl Watcher {
     }
 
     /// The time of a bookmark or of the end has come.
-    fn tick(&mut self, in_ring: bool) {
+    async fn tick(&mut self, in_ring: bool) {
         let now = Instant::now();
         if in_ring && self.bookmark_at.is_some() {
             // Read how far the cache is, then what is left below that.
-            let applied = self.cache.applied();
-            while let Some(changes) = self.kind.since(self.cursor, BATCH) {
+            let applied = self.state.cache.applied();
+            while let Some(changes) = self.kind.since(self.cursor, BATCH)
+                && !self.ended
+            {
                 if changes.is_empty() {
                     self.cursor = self.cursor.max(applied);
                     break;
                 }
-                for change in &changes {
-                    self.deliver(change);
-                }
+                self.deliver_all(changes).await;
             }
+        }
+        if self.ended {
+            return;
         }
         if self.bookmark_at.is_some() {
             let mark = self.bookmark(false);
@@ -215,6 +219,53 @@ impl Watcher {
         }
         if now >= self.deadline {
             self.ended = true;
+        }
+    }
+
+    /// Whether the resource is served as it was when the watch began. Clients go on where it ended.
+    fn is_current(&self) -> bool {
+        if self.definitions.is_none() {
+            return true;
+        }
+        let own = self.form.resource();
+        let found = self
+            .state
+            .resources
+            .find(&own.group, &own.version, &own.plural);
+        let id = |resource: &Resource| resource.schema.custom().map(|custom| custom.id());
+        found.is_some_and(|found| id(&found) == id(own))
+    }
+
+    /// Renders changes, custom resources in the version that is watched.
+    async fn deliver_all(&mut self, mut changes: Vec<Change>) {
+        if self.definitions.is_some() {
+            let last = changes.last().map(|change| change.revision);
+            changes.retain(|change| self.filter.may_match(&change.object));
+            let state = self.state.clone();
+            let brought = tokio::select! {
+                brought = brought(&state, self.form.resource(), changes) => brought,
+                () = state.drain.cancelled() => {
+                    self.ended = true;
+                    return;
+                }
+            };
+            changes = match brought {
+                Ok(changes) => changes,
+                // What cannot be had any more ends with what it was.
+                Err(_) if !self.is_current() => {
+                    self.ended = true;
+                    return;
+                }
+                Err(error) => return self.fail(&error),
+            };
+            for change in &changes {
+                self.deliver(change);
+            }
+            self.cursor = self.cursor.max(last.unwrap_or_default());
+            return;
+        }
+        for change in &changes {
+            self.deliver(change);
         }
     }
 
@@ -284,6 +335,7 @@ impl Watcher {
     fn read_history(&mut self) -> Result<(), ApiError> {
         let prefix = storage::prefix(&self.kind.group, &self.kind.plural);
         let subscription = self
+            .state
             .store
             .subscribe(&prefix, self.cursor)
             .map_err(|error| expired(&error, self.cursor))?;
@@ -308,6 +360,40 @@ impl Watcher {
         self.ready.push_back(last);
         self.ended = true;
     }
+}
+
+/// Waits until any definition changes; for ever where that is of no interest.
+async fn redefined(definitions: &mut Option<watch::Receiver<u64>>) {
+    match definitions {
+        // The registry lives as long as the watch; what changed is looked at with the next step.
+        Some(definitions) => drop(definitions.changed().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Changes with their objects as a resource reads them.
+async fn brought(
+    state: &State,
+    resource: &ResourceRef,
+    changes: Vec<Change>,
+) -> Result<Vec<Change>, ApiError> {
+    let objects = changes.iter();
+    let objects = objects.flat_map(|change| change.before.iter().chain([&change.object]));
+    let objects = objects.cloned().collect();
+    let mut objects = conversion::bring(state, resource, objects)
+        .await?
+        .into_iter();
+    let mut brought = changes;
+    for change in &mut brought {
+        // As many come back as went in.
+        if let Some(before) = &mut change.before {
+            *before = objects.next().unwrap_or_else(|| before.clone());
+        }
+        if let Some(object) = objects.next() {
+            change.object = object;
+        }
+    }
+    Ok(brought)
 }
 
 fn expired(error: &StoreError, requested: Revision) -> ApiError {

@@ -15,7 +15,9 @@ use api::status::ApiError;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 
+use crate::cache::Object;
 use crate::pipeline::{Call, delete, meta as system, update};
+use crate::resources::Served;
 use crate::state::State;
 
 /// The API group of definitions.
@@ -69,19 +71,21 @@ pub(crate) use serve::deprecation;
 /// Lets the registry follow the cache; before the cache follows the store.
 pub(crate) fn set_up(state: &Arc<State>) {
     let kind = state.cache.kind(GROUP, PLURAL);
+    let follow = |state: &State, definition: &Object| {
+        let before = state.resources.served(definition.name());
+        if let Some(served) = serve::served(&definition.value(), before.as_deref()) {
+            state.resources.set(definition.name(), served);
+        }
+    };
     for object in kind.list(None) {
-        let served = serve::resources(&object.value());
-        state.resources.set(object.name(), served);
+        follow(state, &object);
     }
     let weak = Arc::downgrade(state);
     kind.observe(Box::new(move |before, after| {
         let Some(state) = weak.upgrade() else { return };
         match (before, after) {
-            (_, Some(after)) => {
-                let served = serve::resources(&after.value());
-                state.resources.set(after.name(), served);
-            }
-            (Some(before), None) => state.resources.set(before.name(), Vec::new()),
+            (_, Some(after)) => follow(&state, after),
+            (Some(before), None) => state.resources.set(before.name(), Served::default()),
             (None, None) => {}
         }
     }));
@@ -206,7 +210,8 @@ async fn empty(
     let text = |pointer: &str| definition.pointer(pointer).and_then(Value::as_str);
     let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
     let (group, plural) = (group.unwrap_or_default(), plural.unwrap_or_default());
-    if let Some(stored) = serve::stored(definition) {
+    let versions = serve::all(definition);
+    if !versions.is_empty() {
         let progress = "CustomResource deletion is in progress";
         say(
             state,
@@ -221,15 +226,18 @@ async fn empty(
         let deletes: Vec<_> = pending
             .into_iter()
             .filter(|object| !object.deleting)
-            .map(|object| {
-                let call = Call::internal(state, &stored, object.namespace(), object.name());
-                async move {
+            .filter_map(|object| {
+                // In the version that it is stored in, so that no webhook has to be there.
+                let own = versions.iter().find(|v| object.is_in(&v.api_version));
+                let version = own.or(versions.first())?;
+                let call = Call::internal(state, version, object.namespace(), object.name());
+                Some(async move {
                     let options = delete::DeleteOptions::default();
                     match delete::delete(&call, &options).await {
                         Err(error) if error.code != 404 => Err(error),
                         _ => Ok(()),
                     }
-                }
+                })
             })
             .collect();
         let mut running = futures::stream::iter(deletes).buffer_unordered(PARALLEL);

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value, json};
 
 use super::{GROUP, PLURAL, is_true, set_condition};
+use crate::conversion;
 use crate::state::State;
 
 /// The definition with the status that it should have; nothing when it has that.
@@ -46,32 +47,36 @@ fn accept(definition: &mut Value, others: &[Value]) {
             .any(|o| o["kind"] == *name || o["listKind"] == *name)
     };
     let mut accepted = before.as_object().cloned().unwrap_or_default();
+    // Of several conflicts the last is told.
     let mut conflict: Option<(&str, String)> = None;
-    let mut refuse = |reason: &'static str, name: &Value| {
-        if conflict.is_none() {
-            conflict = Some((reason, format!("{name} is already in use")));
-        }
+    let names = |of: &Value| match of {
+        Value::Null => Vec::new(),
+        Value::Array(names) => names.clone(),
+        name => vec![name.clone()],
     };
-    for (field, reason) in [
-        ("plural", "PluralConflict"),
-        ("singular", "SingularConflict"),
+    for (field, reason, is_used) in [
+        (
+            "plural",
+            "PluralConflict",
+            &is_resource as &dyn Fn(&Value) -> bool,
+        ),
+        ("singular", "SingularConflict", &is_resource),
+        ("shortNames", "ShortNamesConflict", &is_resource),
+        ("kind", "KindConflict", &is_kind),
+        ("listKind", "ListKindConflict", &is_kind),
     ] {
-        match &wanted[field] {
-            Value::Null => {}
-            name if is_resource(name) => refuse(reason, name),
-            name => put(&mut accepted, field, name),
-        }
-    }
-    let short = wanted["shortNames"].as_array().cloned().unwrap_or_default();
-    match short.iter().find(|name| is_resource(name)) {
-        Some(name) => refuse("ShortNamesConflict", name),
-        None => put(&mut accepted, "shortNames", &wanted["shortNames"]),
-    }
-    for (field, reason) in [("kind", "KindConflict"), ("listKind", "ListKindConflict")] {
-        match &wanted[field] {
-            Value::Null => {}
-            name if is_kind(name) => refuse(reason, name),
-            name => put(&mut accepted, field, name),
+        // What was accepted once stays so.
+        let (asked, own) = (names(&wanted[field]), names(&before[field]));
+        let taken = asked
+            .iter()
+            .filter(|name| !own.contains(name) && is_used(name));
+        let taken: Vec<String> = taken
+            .map(|name| format!("{name} is already in use"))
+            .collect();
+        match taken.as_slice() {
+            [] => put(&mut accepted, field, &wanted[field]),
+            [one] => conflict = Some((reason, one.clone())),
+            several => conflict = Some((reason, format!("[{}]", several.join(", ")))),
         }
     }
     put(&mut accepted, "categories", &wanted["categories"]);
@@ -95,14 +100,14 @@ fn accept(definition: &mut Value, others: &[Value]) {
             let words = "no conflicts found";
             set_condition(definition, "NamesAccepted", "True", "NoConflicts", words);
             if !established {
-                let words = "the initial names have been accepted";
-                set_condition(
-                    definition,
-                    "Established",
-                    "True",
-                    "InitialNamesAccepted",
-                    words,
-                );
+                let (status, reason, words) = if conversion::has_bad_bundle(definition) {
+                    let words = "The conversion webhook CABundle is invalid";
+                    ("False", "InvalidCABundle", words)
+                } else {
+                    let words = "the initial names have been accepted";
+                    ("True", "InitialNamesAccepted", words)
+                };
+                set_condition(definition, "Established", status, reason, words);
             }
         }
     }
@@ -149,6 +154,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_that_are_taken_are_refused_and_kept_by_who_has_them() {
+        let names = |of: Value| json!({"spec": {"names": of}, "status": {}});
+        let others = [
+            json!({"plural": "bars", "singular": "bar", "shortNames": ["b", "br"],
+            "kind": "Bar", "listKind": "BarList"}),
+        ];
+        let told = |mut definition: Value| {
+            accept(&mut definition, &others);
+            let accepted = super::super::condition(&definition, "NamesAccepted").cloned();
+            let accepted = accepted.unwrap_or_default();
+            let text = |name: &str| accepted[name].as_str().unwrap_or_default().to_owned();
+            (
+                text("reason"),
+                text("message"),
+                definition["status"]["acceptedNames"].clone(),
+            )
+        };
+        let asked = json!({"plural": "foos", "singular": "bar", "shortNames": ["b", "f", "br"],
+            "kind": "Foo", "listKind": "FooList"});
+        let (reason, message, accepted) = told(names(asked.clone()));
+        assert_eq!(reason, "ShortNamesConflict");
+        assert_eq!(
+            message,
+            "[\"b\" is already in use, \"br\" is already in use]"
+        );
+        assert_eq!(
+            accepted,
+            json!({"plural": "foos", "kind": "Foo", "listKind": "FooList"})
+        );
+        let mut had = names(asked.clone());
+        had["status"]["acceptedNames"] = asked;
+        assert_eq!(told(had).0, "NoConflicts");
+        let kind = json!({"plural": "foos", "singular": "foo", "kind": "BarList", "listKind": "X"});
+        let (reason, message, _) = told(names(kind));
+        assert_eq!(
+            (&*reason, &*message),
+            ("KindConflict", "\"BarList\" is already in use")
+        );
+    }
+
+    #[test]
     fn versions_in_upstreams_order() {
         let mut all = [
             "foo1",
@@ -191,8 +237,8 @@ mod tests {
         accept(&mut second, &[first["status"]["acceptedNames"].clone()]);
         let names = super::super::condition(&second, "NamesAccepted").cloned();
         let names = names.unwrap_or_default();
-        assert_eq!(names["reason"], "SingularConflict");
-        assert_eq!(names["message"], "\"foo\" is already in use");
+        assert_eq!(names["reason"], "ListKindConflict");
+        assert_eq!(names["message"], "\"FooList\" is already in use");
         assert!(!is_true(&second, "Established"));
         assert_eq!(
             second["status"]["acceptedNames"],

@@ -7,10 +7,12 @@ use api::resource::{Resource, ResourceRef, Subresource, Text, Texts};
 use api::schema::Schema;
 use api::structural::{Custom, ObjectRules};
 use base64::Engine as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::is_true;
+use crate::conversion::Conversion;
+use crate::resources::Served;
 use crate::rules::Rules;
 
 const VERBS: &[&str] = &[
@@ -72,44 +74,71 @@ fn versions(definition: &Value) -> Arc<[Value]> {
     all.map_or_else(Arc::default, |all| all.iter().cloned().collect())
 }
 
-/// What is served for a definition, in the order of discovery.
-pub(super) fn resources(definition: &Value) -> Vec<Arc<Resource>> {
+/// What is served for a definition; nothing when that is `before`, what was served for it. Schemas
+/// are made anew where the definition says something else only: what is known by one stays known.
+pub(super) fn served(definition: &Value, before: Option<&Served>) -> Option<Served> {
     if !is_true(definition, "Established") {
-        return Vec::new();
+        return Some(Served::default());
     }
-    let versions = versions(definition);
-    let Some(stored) = storage(definition, &versions) else {
+    let said = json!([definition["spec"], definition["status"]["acceptedNames"]]);
+    let ending = definition.pointer("/metadata/deletionTimestamp").is_some();
+    let before = before.filter(|before| before.said == said);
+    if before.is_some_and(|before| before.ending == ending) {
+        return None;
+    }
+    let mut resources = in_versions(definition, &versions(definition), before);
+    resources.retain(|resource| {
+        let schema = resource.schema.custom();
+        schema.is_some_and(|schema| schema.version()["served"] == true) && !is_built_in(resource)
+    });
+    resources.sort_by(|a, b| super::names::by_version(&a.version, &b.version));
+    Some(Served {
+        resources,
+        conversion: Conversion::of(definition).map(Arc::new),
+        said,
+        ending,
+    })
+}
+
+/// Whether the server has a whole group version itself: definitions add nothing to those.
+fn is_built_in(resource: &Resource) -> bool {
+    let same = |own: &Resource| own.group == resource.group && own.version == resource.version;
+    api::resource::all().iter().any(same)
+}
+
+/// The resource in each of its versions, served or not.
+pub(super) fn all(definition: &Value) -> Vec<ResourceRef> {
+    let all = in_versions(definition, &versions(definition), None);
+    all.into_iter().map(ResourceRef::from).collect()
+}
+
+fn in_versions(
+    definition: &Value,
+    versions: &Arc<[Value]>,
+    before: Option<&Served>,
+) -> Vec<Arc<Resource>> {
+    let Some(at) = versions.iter().position(|v| v["storage"] == true) else {
         return Vec::new();
     };
-    let mut all: Vec<Arc<Resource>> = versions
-        .iter()
-        .enumerate()
-        .filter(|(_, version)| version["served"] == true)
-        .map(|(at, version)| {
-            if version["storage"] == true {
-                return stored.clone();
-            }
-            let mut resource = one(definition, &versions, at);
-            resource.stored_as = Some(stored.clone());
-            resource.storage_version = stored.version.clone();
-            Arc::new(resource)
-        })
-        .collect();
-    all.sort_by(|a, b| super::names::by_version(&a.version, &b.version));
-    all
+    let stored = Arc::new(one(definition, versions, at, before));
+    let each = (0..versions.len()).map(|version| {
+        if version == at {
+            return stored.clone();
+        }
+        let mut resource = one(definition, versions, version, before);
+        resource.stored_as = Some(stored.clone());
+        resource.storage_version = stored.version.clone();
+        Arc::new(resource)
+    });
+    each.collect()
 }
 
-/// The resource in whose form the objects are stored, served or not.
-pub(super) fn stored(definition: &Value) -> Option<ResourceRef> {
-    storage(definition, &versions(definition)).map(ResourceRef::from)
-}
-
-fn storage(definition: &Value, versions: &Arc<[Value]>) -> Option<Arc<Resource>> {
-    let at = versions.iter().position(|v| v["storage"] == true)?;
-    Some(Arc::new(one(definition, versions, at)))
-}
-
-fn one(definition: &Value, versions: &Arc<[Value]>, at: usize) -> Resource {
+fn one(
+    definition: &Value,
+    versions: &Arc<[Value]>,
+    at: usize,
+    before: Option<&Served>,
+) -> Resource {
     let version = &versions[at];
     let shared = |pointer: &str| Text::from(text(definition, pointer).to_owned());
     let name = text(version, "/name");
@@ -123,8 +152,12 @@ fn one(definition: &Value, versions: &Arc<[Value]>, at: usize) -> Resource {
             (false, false) => &[],
         };
     let ending = definition.pointer("/metadata/deletionTimestamp").is_some();
-    let rules = Rules::compile(&version["schema"]["openAPIV3Schema"]);
-    let rules = (!rules.is_empty()).then(|| Box::new(rules) as Box<dyn ObjectRules>);
+    let known = before.and_then(|before| before.schema(name));
+    let schema = known.unwrap_or_else(|| {
+        let rules = Rules::compile(&version["schema"]["openAPIV3Schema"]);
+        let rules = (!rules.is_empty()).then(|| Box::new(rules) as Box<dyn ObjectRules>);
+        Schema::Custom(Custom::among(versions, at, rules))
+    });
     let names = "/status/acceptedNames";
     Resource {
         group: shared("/spec/group"),
@@ -139,7 +172,7 @@ fn one(definition: &Value, versions: &Arc<[Value]>, at: usize) -> Resource {
         categories: texts(definition, &format!("{names}/categories")),
         verbs: if ending { ENDING } else { VERBS },
         subresources,
-        schema: Schema::Custom(Custom::among(versions, at, rules)),
+        schema,
         list_schema: None,
         storage_group: shared("/spec/group"),
         storage_version: Text::from(name.to_owned()),
@@ -178,4 +211,53 @@ pub(crate) fn deprecation(resource: &Resource) -> Option<String> {
 fn hash(group: &str, version: &str, kind: &str) -> String {
     let digest = Sha256::digest(format!("{group}/{version}/{kind}").as_bytes());
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(group: &str) -> Value {
+        let version = |name: &str, storage: bool| {
+            json!({"name": name, "served": true, "storage": storage,
+                "schema": {"openAPIV3Schema": {"type": "object"}}})
+        };
+        let names =
+            json!({"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"});
+        json!({"metadata": {"name": format!("foos.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "names": names,
+                "versions": [version("v1", true), version("v9", false)]},
+            "status": {"acceptedNames": names,
+                "conditions": [{"type": "Established", "status": "True"}]}})
+    }
+
+    fn versions_of(served: &Served) -> Vec<&str> {
+        served.resources.iter().map(|r| &*r.version).collect()
+    }
+
+    #[test]
+    fn nothing_is_added_to_the_servers_own_versions() {
+        let served = served(&definition("g.io"), None).unwrap_or_default();
+        assert_eq!(versions_of(&served), ["v9", "v1"]);
+        let served = super::served(&definition("networking.k8s.io"), None).unwrap_or_default();
+        assert_eq!(versions_of(&served), ["v9"]);
+        assert_eq!(served.resources[0].storage().version, "v1");
+    }
+
+    #[test]
+    fn schemas_live_as_long_as_what_the_definition_says() {
+        let id = |served: &Served| served.schema("v1").and_then(|s| s.custom().map(|c| c.id()));
+        let mut definition = definition("g.io");
+        let first = served(&definition, None).unwrap_or_default();
+        definition["status"]["conditions"][0]["message"] = "other words".into();
+        assert!(served(&definition, Some(&first)).is_none());
+        definition["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let ending = served(&definition, Some(&first)).unwrap_or_default();
+        assert_eq!(id(&ending), id(&first));
+        assert!(!ending.resources[0].has_verb("create"));
+        definition["spec"]["conversion"] = json!({"strategy": "Webhook"});
+        let changed = served(&definition, Some(&ending)).unwrap_or_default();
+        assert_ne!(id(&changed), id(&first));
+        assert!(changed.conversion.is_some());
+    }
 }

@@ -8,9 +8,12 @@ use api::status::ApiError;
 use api::validate::FieldError;
 use serde_json::{Value, json};
 
-use super::Hook;
+use super::{Hook, text};
+use crate::conversion::has_bad_bundle;
 use crate::definitions::{self, FINALIZER};
 use crate::pipeline::Call;
+
+const BUNDLE: &str = "/spec/conversion/webhook/clientConfig/caBundle";
 
 pub(super) struct Definitions;
 
@@ -34,8 +37,12 @@ fn fill(object: &mut Value) {
             .entry("listKind")
             .or_insert_with(|| format!("{kind}List").into());
     }
-    spec.entry("conversion")
-        .or_insert_with(|| json!({"strategy": "None"}));
+    let conversion = spec.entry("conversion");
+    let conversion = conversion.or_insert_with(|| json!({"strategy": "None"}));
+    let service = conversion.pointer_mut("/webhook/clientConfig/service");
+    if let Some(service) = service.and_then(Value::as_object_mut) {
+        service.entry("port").or_insert_with(|| 443.into());
+    }
 }
 
 /// Notes the version in which objects are stored from now on.
@@ -57,37 +64,19 @@ fn note_stored(object: &mut Value) {
     }
 }
 
-/// What is wrong with the way in which a definition's versions become each other.
-fn conversion(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    const PATH: &str = "spec.conversion";
-    let strategy = |of: &Value| of["spec"]["conversion"]["strategy"].clone();
-    let path = format!("{PATH}.strategy");
-    match strategy(new).as_str().unwrap_or_default() {
-        "" => vec![FieldError::required(path, "")],
-        "None" => {
-            let webhook = &new["spec"]["conversion"]["webhook"];
-            let fields = [
-                ("clientConfig", "webhookClientConfig"),
-                ("conversionReviewVersions", "conversionReviewVersions"),
-            ];
-            let set = fields.iter().filter(|(name, _)| match &webhook[name] {
-                Value::Null => false,
-                Value::Array(all) => !all.is_empty(),
-                _ => true,
-            });
-            let words = "should not be set when strategy is not set to Webhook";
-            set.map(|(_, shown)| FieldError::forbidden(format!("{PATH}.{shown}"), words))
-                .collect()
-        }
-        // A definition that is there already must stay writable, or it could not be deleted.
-        "Webhook" if old.is_some_and(|old| strategy(old) == "Webhook") => Vec::new(),
-        // Without its webhook an object would be served in a form that it does not have.
-        "Webhook" => {
-            let words = "conversion webhooks are not supported yet";
-            vec![FieldError::invalid(path, "Webhook", words)]
-        }
-        other => vec![FieldError::not_supported(path, other, &["None", "Webhook"])],
+/// What is wrong with the authorities of a conversion webhook. Upstream lets it pass until the
+/// definition is established, and where it was wrong before.
+fn bundle(new: &Value, old: Option<&Value>) -> Option<FieldError> {
+    let old = old.filter(|old| definitions::is_true(old, "Established"))?;
+    if text(new, "/spec/conversion/strategy") != "Webhook"
+        || has_bad_bundle(old)
+        || !has_bad_bundle(new)
+    {
+        return None;
     }
+    let words = "unable to load root certificates: unable to parse bytes as PEM block";
+    let path = "spec.conversion.webhookClientConfig.caBundle";
+    Some(FieldError::invalid(path, text(new, BUNDLE), words))
 }
 
 impl Hook for Definitions {
@@ -135,11 +124,15 @@ impl Hook for Definitions {
             if unfit.is_empty() {
                 let schema = &version["schema"]["openAPIV3Schema"];
                 let stored = |source: &str| sources.contains(source);
-                errors.extend(crate::rules::check(schema, &path, &stored));
+                let unruly = crate::rules::check(schema, &path, &stored);
+                if unruly.is_empty() {
+                    errors.extend(crate::rules::defaults(schema, &path));
+                }
+                errors.extend(unruly);
             }
             errors.extend(unfit);
         }
-        errors.extend(conversion(new, old));
+        errors.extend(bundle(new, old));
         let Some(old) = old else { return errors };
         if definitions::is_true(old, "Established") {
             for field in ["scope", "group"] {

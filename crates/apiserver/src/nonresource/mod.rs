@@ -234,6 +234,7 @@ fn metrics(state: &State) -> Response<Body> {
     let mut body = state
         .metrics
         .render(&objects, &state.store.metrics(), &state.webhooks.metrics);
+    state.conversion_metrics.render(&mut body);
     body += &state.audit.render();
     body += &state.fairness.render();
     respond(

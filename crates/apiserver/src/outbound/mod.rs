@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pki::{KeyPair, PkiError};
+use serde_json::Value;
 
 pub(crate) use self::connect::ConnectError;
 pub(crate) use self::endpoint::{Endpoint, EndpointError, trust_bundle};
@@ -36,6 +37,8 @@ const CLIENTS: usize = 200;
 const IDLE_LIMIT: Duration = Duration::from_secs(90);
 /// After how much silence an HTTP/2 connection is asked whether it lives.
 const PING_AFTER: Duration = Duration::from_secs(30);
+/// How much of a foreign answer is repeated in an error.
+const QUOTED_BYTES: usize = 512;
 /// How long it may take to say so.
 const PING_LIMIT: Duration = Duration::from_secs(15);
 
@@ -60,6 +63,15 @@ pub(crate) enum CallError {
     /// The path is none.
     #[error("invalid path {0:?}")]
     Path(String),
+}
+
+/// Why a review has no answer.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    /// In upstream's words.
+    pub(crate) why: String,
+    /// The HTTP status that was answered, or 503.
+    pub(crate) code: u16,
 }
 
 /// What a call with a small answer is limited to.
@@ -126,6 +138,44 @@ impl Outbound {
         headers.insert(header::ACCEPT, json);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
         self.fetch(to, None, request, limits).await
+    }
+
+    /// Posts a review to a webhook and reads the one that it answers.
+    ///
+    /// # Errors
+    /// When there is none, or the answer is no JSON.
+    pub(crate) async fn review(
+        &self,
+        to: &Endpoint,
+        query: &str,
+        review: String,
+        limits: Limits,
+    ) -> Result<Value, Unanswered> {
+        let failed = |why| Unanswered { why, code: 503 };
+        let posted = self.post_json(to, query, review, limits).await;
+        let (status, bytes) = posted.map_err(|error| {
+            let path = with_query(&to.path, query);
+            let url = uri(to, &path).map(|uri| uri.to_string());
+            failed(format!("Post {:?}: {error}", url.unwrap_or(path)))
+        })?;
+        if !status.is_success() {
+            let why = if status == 404 {
+                "the server could not find the requested resource".to_owned()
+            } else {
+                let text = String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTED_BYTES)]);
+                let text = text.trim();
+                format!(
+                    "an error on the server ({text:?}) has prevented the request from succeeding"
+                )
+            };
+            let code = status.as_u16();
+            return Err(Unanswered { why, code });
+        }
+        serde_json::from_slice(&bytes).map_err(|error| {
+            failed(format!(
+                "couldn't get version/kind; json parse error: {error}"
+            ))
+        })
     }
 
     /// Sends a request and reads its whole answer.
@@ -212,7 +262,7 @@ pub(crate) fn uri(to: &Endpoint, path: &str) -> Result<Uri, CallError> {
 }
 
 /// A path with a query behind it.
-pub(crate) fn with_query(path: &str, query: &str) -> String {
+fn with_query(path: &str, query: &str) -> String {
     if query.is_empty() {
         path.to_owned()
     } else {

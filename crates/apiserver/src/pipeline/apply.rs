@@ -25,14 +25,14 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         let kind = call.state.kind(&call.resource);
         if kind.get_key(&call.local()).is_some() {
             match update::change(call, |old| applied(call, Some(old), &config)).await {
-                Ok(object) => return Ok(form.object(StatusCode::OK, &object)),
+                Ok(object) => return call.respond(&form, StatusCode::OK, object).await,
                 // It went meanwhile.
                 Err(error) if error.reason == "NotFound" => super::fresh(call).await?,
                 Err(error) => return Err(error),
             }
         } else if call.subresource.is_empty() {
             match create(call, &config).await {
-                Ok(object) => return Ok(form.object(StatusCode::CREATED, &object)),
+                Ok(object) => return call.respond(&form, StatusCode::CREATED, object).await,
                 // It came meanwhile.
                 Err(error) if error.reason == "AlreadyExists" => super::fresh(call).await?,
                 Err(error) => return Err(error),
@@ -89,7 +89,7 @@ pub(crate) fn refusal(error: &ApplyError) -> ApiError {
             ApiError::apply_conflict(error.to_string(), causes.collect())
         }
         // Upstream answers these so, and kubectl shows the message alone.
-        ApplyError::Untyped { .. } | ApplyError::Type(_) => {
+        ApplyError::Untyped { .. } | ApplyError::Type(_) | ApplyError::Convert(_) => {
             ApiError::new(500, "", error.to_string())
         }
     }
@@ -108,10 +108,10 @@ pub(crate) fn merged(
         .map_err(|error| refusal(&error))
 }
 
-/// The new state of the call's object, in its stored version.
+/// The new state of the call's object, in the version that is worked on.
 fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Result<Value, ApiError> {
     let resource = &*call.resource;
-    let target = Target::of(resource, &call.subresource);
+    let target = managed::target(call);
     let mut new = merged(call, &target, live, config)?;
     schema::decode(resource, &mut new).map_err(|error| {
         let object = format!("{}/{}", meta::namespace(config), meta::name(config));
@@ -139,7 +139,7 @@ fn applied(call: &Call, live: Option<&Value>, config: &Value) -> Result<Value, A
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
-    stages::to_storage(resource, &mut new);
+    stages::to_hub(resource, &mut new);
     Ok(new)
 }
 

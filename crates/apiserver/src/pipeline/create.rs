@@ -30,19 +30,26 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     managed::check_options(call, "CreateOptions", false)?;
     let object = stages::decode_object(call, body)?;
     let object = create(call, object).await?;
-    Ok(form.object(StatusCode::CREATED, &object))
+    call.respond(&form, StatusCode::CREATED, object).await
 }
 
-/// Creates a decoded object (in its stored version).
+/// Creates a decoded object (in the version that is worked on).
 pub(crate) async fn create(call: &Call, mut object: Value) -> Result<Arc<Object>, ApiError> {
+    let given = managed::converts(call).then(|| object.clone());
     managed::keep(call, None, &mut object);
+    while let Some(given) = &given
+        && call.conversions.settle(call).await?
+    {
+        object.clone_from(given);
+        managed::keep(call, None, &mut object);
+    }
     create_owned(call, object).await
 }
 
 /// As [`create`], for an object whose managed fields say already who owns what.
 pub(crate) async fn create_owned(call: &Call, mut object: Value) -> Result<Arc<Object>, ApiError> {
     place(call, &mut object)?;
-    system::wipe(call.resource.storage(), &call.namespace, &mut object);
+    system::wipe(call.resource.hub(), &call.namespace, &mut object);
     if let Some((plural, needed)) = hooks::of(&call.resource).awaits(&object) {
         arrival(call, plural, &needed).await;
     }
@@ -83,7 +90,7 @@ async fn try_create(
     first: bool,
 ) -> Result<Arc<Object>, Failed> {
     let hook = hooks::of(&call.resource);
-    system::on_create(call.resource.storage(), &call.namespace, &mut new);
+    system::on_create(call.resource.hub(), &call.namespace, &mut new);
     hook.prepare_create(call, &mut new)?;
     stages::check(call, &new, None)?;
     stages::admit(call, &new, None, None).await?;

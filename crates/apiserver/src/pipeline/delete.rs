@@ -16,6 +16,7 @@ use super::write::{self, Failed};
 use super::{Call, claims, meta as system, stages};
 use crate::admission::chain;
 use crate::cache::Object;
+use crate::conversion;
 use crate::hooks;
 use crate::http::Body;
 use crate::negotiate::body_syntax;
@@ -264,7 +265,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let options = DeleteOptions::parse(call, body)?;
     let deleted = delete(call, &options).await?;
     if !deleted.gone || hooks::of(&call.resource).returns_deleted() {
-        return Ok(form.object(StatusCode::OK, &deleted.object));
+        return call.respond(&form, StatusCode::OK, deleted.object).await;
     }
     let status = status::success(&call.resource, &call.name, &deleted.object.uid);
     Ok(call.answer(StatusCode::OK, &status))
@@ -296,7 +297,8 @@ async fn attempt(
 ) -> Result<Deleted, Failed> {
     preconditions(&call.resource, object, options)?;
     let hook = hooks::of(&call.resource);
-    let value = object.stored_value(&call.resource);
+    let read = conversion::bring_one(&call.state, &call.resource, object.clone()).await?;
+    let value = read.value();
     hooks::node_restriction::delete(call, &value)?;
     hook.admit_delete(call, &value)?;
     chain::delete(

@@ -1,5 +1,8 @@
-//! The form in which objects leave: as stored (shared bytes), in another version, as a Table, as
+//! The form in which objects leave: as they are (shared bytes), in another version, as a Table, as
 //! metadata only; JSON, YAML or protobuf.
+//!
+//! Invariant: custom resources come here in the version that was asked for
+//! ([`crate::conversion::bring`]); built-in kinds are brought to it here.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,9 +39,8 @@ pub(crate) struct Form {
     resource: ResourceRef,
     accepted: Accepted,
     include: Include,
-    converted: bool,
-    /// Whether a schema may have come to fill in something since an object was written.
-    defaulted: bool,
+    /// Whether objects are of another version than the one that was asked for.
+    converts: bool,
     heading_sent: bool,
 }
 
@@ -79,14 +81,11 @@ impl Form {
                 )));
             }
         };
-        let defaulted = resource.schema.custom().is_some_and(|c| c.has_defaults());
-        let converted = resource.api_version != resource.storage().api_version;
         Ok(Self {
             resource: resource.clone(),
             accepted,
             include,
-            converted,
-            defaulted,
+            converts: resource.api_version != resource.hub().api_version,
             heading_sent: false,
         })
     }
@@ -96,28 +95,22 @@ impl Form {
         &self.resource
     }
 
-    /// Whether an object has to be brought to the version that was asked for.
-    fn converts(&self, object: &Object) -> bool {
-        match self.resource.schema.custom() {
-            Some(_) => self.defaulted || !object.is_in(&self.resource.api_version),
-            None => self.converted,
-        }
-    }
-
     /// An object, in the version that was asked for.
     fn value(&self, object: &Object) -> Value {
-        let mut value = object.stored_value(&self.resource);
-        if self.converted {
-            api::convert::convert(self.resource.storage(), &self.resource, &mut value);
-        }
-        if self.defaulted {
-            api::schema::apply_defaults(&self.resource, &mut value);
+        let mut value = object.value();
+        if self.converts {
+            api::convert::convert(self.resource.hub(), &self.resource, &mut value);
         }
         value
     }
 
+    /// Whether objects leave as they are.
+    fn shares(&self) -> bool {
+        self.accepted.shape == Shape::Object && !self.converts
+    }
+
     fn object_json<'a>(&self, object: &'a Object) -> Cow<'a, [u8]> {
-        if self.converts(object) {
+        if self.converts {
             Cow::Owned(self.value(object).to_string().into_bytes())
         } else {
             Cow::Borrowed(object.json())
@@ -193,7 +186,7 @@ impl Form {
         if self.accepted.syntax == Syntax::Protobuf {
             return self.event(event.name(), &self.one_value(object));
         }
-        if self.accepted.shape == Shape::Object && !self.converts(object) {
+        if self.shares() {
             return object.frame(event);
         }
         let heading = !std::mem::replace(&mut self.heading_sent, true);
@@ -246,8 +239,7 @@ impl Form {
         if self.accepted.syntax == Syntax::Protobuf {
             return value(Syntax::Protobuf, status, &self.one_value(object));
         }
-        let raw = self.accepted.shape == Shape::Object && !self.converts(object);
-        if raw && self.accepted.syntax == Syntax::Json {
+        if self.shares() && self.accepted.syntax == Syntax::Json {
             return respond(status, Syntax::Json.content_type(), object.bytes());
         }
         self.encoded(status, self.one(object, true).into_owned())

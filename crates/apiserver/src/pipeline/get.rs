@@ -7,7 +7,7 @@ use super::Call;
 use crate::http::Body;
 
 /// Serves the request from the cache.
-pub(crate) fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
     let form = call.form()?;
     let object = call
         .state
@@ -21,5 +21,5 @@ pub(crate) fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
             return Err(ApiError::too_new(wanted, current));
         }
     }
-    Ok(form.object(StatusCode::OK, &object))
+    call.respond(&form, StatusCode::OK, object).await
 }

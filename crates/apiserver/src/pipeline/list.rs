@@ -13,7 +13,8 @@ use super::form::{Form, ListMeta};
 use super::token::Token;
 use super::{Call, write};
 use crate::cache::filter::Filter;
-use crate::cache::{Cache, Object};
+use crate::cache::{Cache, Object, Snapshot};
+use crate::conversion;
 use crate::http::Body;
 use crate::negotiate;
 use crate::query::{ListOptions, Match};
@@ -23,6 +24,8 @@ use crate::storage;
 const FRESH_LIMIT: Duration = Duration::from_secs(3);
 /// How many entries of a past revision are read at a time.
 const STORE_PAGE: usize = 500;
+/// How many objects of a page are brought to their version at a time.
+const SIFT_PAGE: usize = 500;
 
 /// A page of a list.
 pub(crate) struct Page {
@@ -94,10 +97,7 @@ pub(crate) async fn page(call: &Call, mut options: ListOptions) -> Result<Page, 
             return at_revision(call, &filter, Revision(revision), after, limit).await;
         }
     }
-    let keep = |object: &Object| filter.matches(object);
-    let applied = state.cache.applied();
-    let (snapshot, remaining) =
-        kind.range(filter.namespace.as_deref(), after, keep, limit, applied);
+    let (snapshot, remaining) = read(call, &filter, after, limit).await?;
     // Something of the kind may have happened between the two looks.
     if let Some(revision) = at.filter(|revision| snapshot_is_newer(&kind, *revision)) {
         return at_revision(call, &filter, Revision(revision), after, limit).await;
@@ -108,6 +108,49 @@ pub(crate) async fn page(call: &Call, mut options: ListOptions) -> Result<Page, 
         objects: snapshot.objects,
         meta,
     })
+}
+
+/// The state of this moment from after a key, what of it a filter lets through, in the version of the
+/// call; at most `limit` objects. The second value: how many objects are left after the last one.
+pub(crate) async fn read(
+    call: &Call,
+    filter: &Filter,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Snapshot, usize), ApiError> {
+    let applied = call.state.cache.applied();
+    let (kind, namespace) = (call.state.kind(&call.resource), filter.namespace.as_deref());
+    // What the filter looks at may be another thing in another version.
+    if call.resource.schema.custom().is_some() && filter.selects() {
+        let whole = kind
+            .range(namespace, after, |_| true, usize::MAX, applied)
+            .0;
+        return sift(call, filter, whole, limit).await;
+    }
+    let keep = |object: &Object| filter.matches(object);
+    let (mut snapshot, left) = kind.range(namespace, after, keep, limit, applied);
+    snapshot.objects = conversion::bring(&call.state, &call.resource, snapshot.objects).await?;
+    Ok((snapshot, left))
+}
+
+/// What a filter lets through of a state of custom resources, in the version of the call.
+async fn sift(
+    call: &Call,
+    filter: &Filter,
+    mut snapshot: Snapshot,
+    limit: usize,
+) -> Result<(Snapshot, usize), ApiError> {
+    let mut rest = std::mem::take(&mut snapshot.objects).into_iter();
+    let place = |object: &Arc<Object>| filter.may_match(object);
+    while snapshot.objects.len() < limit && rest.len() > 0 {
+        let wanted = SIFT_PAGE.min(limit - snapshot.objects.len());
+        let some: Vec<_> = rest.by_ref().take(wanted).filter(place).collect();
+        let some = conversion::bring(&call.state, &call.resource, some).await?;
+        let some = some.into_iter().filter(|object| filter.matches(object));
+        snapshot.objects.extend(some);
+    }
+    let left = if limit == usize::MAX { 0 } else { rest.len() };
+    Ok((snapshot, left))
 }
 
 fn snapshot_is_newer(kind: &crate::cache::KindCache, revision: u64) -> bool {
@@ -183,16 +226,18 @@ async fn at_revision(
             }
             Err(error) => return Err(write::store_error(&error)),
         };
-        let mut seen = 0;
+        let mut read = Vec::with_capacity(page.entries.len());
         for entry in &page.entries {
+            if let Some((_, _, local)) = storage::split(&entry.key) {
+                read.push(write::loose(call, local, &entry.value, entry.modified)?);
+            }
+        }
+        let mut seen = 0;
+        for object in conversion::bring(&call.state, &call.resource, read).await? {
             if objects.len() >= limit {
                 break;
             }
             seen += 1;
-            let Some((_, _, local)) = storage::split(&entry.key) else {
-                continue;
-            };
-            let object = write::loose(call, local, &entry.value, entry.modified)?;
             if filter.matches(&object) {
                 objects.push(object);
             }

@@ -3,7 +3,8 @@
 //! Invariant: every write of an object by a client goes through [`keep`] or through apply, before
 //! admission, so that what the server itself adds is nobody's.
 
-use api::fields::{self, ManagedFields, Target};
+use api::fields::{self, Converter, ManagedFields, Target};
+use api::resource::split_api_version;
 use api::status::ApiError;
 use api::validate::FieldError;
 use http::header;
@@ -78,31 +79,44 @@ pub(crate) fn manager(call: &Call) -> String {
     name
 }
 
+/// Whether a webhook makes objects of the call's resource those of other versions.
+pub(crate) fn converts(call: &Call) -> bool {
+    call.state.resources.conversion(&call.resource).is_some()
+}
+
+/// What a call writes to.
+pub(crate) fn target(call: &Call) -> Target<'_> {
+    let converter = converts(call).then_some(&call.conversions as &dyn Converter);
+    Target::of(&call.resource, &call.subresource).converting(converter)
+}
+
 /// Keeps the managed fields of a write that is no apply; `old` is nothing for a new object. Both
-/// are in their stored version.
+/// are in the version that is worked on.
 pub(crate) fn keep(call: &Call, old: Option<&Value>, new: &mut Value) {
-    let target = Target::of(&call.resource, &call.subresource);
+    let target = target(call);
     fields::update(&target, old, new, &manager(call), &system::now());
 }
 
 /// The managed fields of a workload, as its scale has them.
 pub(crate) fn to_scale(call: &Call, workload: &Value, scale: &mut Value) {
     let managed = ManagedFields::of(workload).unwrap_or_default();
-    fields::workload_to_scale(&managed, &replicas(call)).put(scale);
+    let at = |version: &str| replicas(call, version);
+    fields::workload_to_scale(&managed, &at).put(scale);
 }
 
 /// The managed fields of a scale that was written, in its workload.
 pub(crate) fn from_scale(call: &Call, scale: &Value, workload: &mut Value) {
     let of = |object: &Value| ManagedFields::of(object).unwrap_or_default();
-    let version = &call.resource.storage().api_version;
-    let path = replicas(call);
-    fields::scale_to_workload(of(workload), of(scale), version, &path).put(workload);
+    let version = &call.resource.hub().api_version;
+    let at = |version: &str| replicas(call, version);
+    fields::scale_to_workload(of(workload), of(scale), version, &at).put(workload);
 }
 
-/// Where a workload has its replicas.
-fn replicas(call: &Call) -> Vec<&str> {
-    let custom = call.resource.schema.custom();
-    let path = custom.and_then(|custom| custom.scale());
-    let path = path.map_or(".spec.replicas", |(path, ..)| path);
-    path.split('.').filter(|name| !name.is_empty()).collect()
+/// Where a workload has its replicas in a version; nothing where it cannot be scaled in that.
+fn replicas<'c>(call: &'c Call, api_version: &str) -> Option<Vec<&'c str>> {
+    let path = match call.resource.schema.custom() {
+        Some(custom) => custom.scale_in(split_api_version(api_version).1)?.0,
+        None => ".spec.replicas",
+    };
+    Some(path.split('.').filter(|name| !name.is_empty()).collect())
 }

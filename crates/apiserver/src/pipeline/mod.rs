@@ -34,6 +34,8 @@ use serde_json::Value;
 
 use crate::admission::annotations::Annotations;
 use crate::auth::user::User;
+use crate::cache::Object;
+use crate::conversion::{self, Memo};
 use crate::http::{Body, read_body};
 use crate::negotiate::{self, Accepted};
 use crate::query::Query;
@@ -57,6 +59,8 @@ pub(crate) struct Call {
     pub(crate) annotations: Arc<Annotations>,
     /// When the request came.
     pub(crate) started: Instant,
+    /// What was converted for the sake of this request.
+    pub(crate) conversions: Memo,
     /// Whether built-in admission alone has a say: writes of the server itself, and the second part
     /// of what was admitted as a whole.
     pub(crate) built_in_only: bool,
@@ -94,6 +98,7 @@ impl Call {
             warnings: Arc::default(),
             annotations: Arc::default(),
             started: Instant::now(),
+            conversions: Memo::default(),
             built_in_only: true,
         }
     }
@@ -136,6 +141,17 @@ impl Call {
         form::Form::new(&self.resource, accepted, &self.query)
     }
 
+    /// An answer of one object, in the form that was asked for.
+    pub(crate) async fn respond(
+        &self,
+        form: &form::Form,
+        status: StatusCode,
+        object: Arc<Object>,
+    ) -> Result<Response<Body>, ApiError> {
+        let object = conversion::bring_one(&self.state, &self.resource, object).await?;
+        Ok(form.object(status, &object))
+    }
+
     /// An answer of one shape, in JSON or protobuf.
     pub(crate) fn answer(&self, status: StatusCode, value: &Value) -> Response<Body> {
         crate::http::value(negotiate::preferred(&self.headers), status, value)
@@ -164,7 +180,7 @@ pub(crate) async fn serve(
     }
     let call = Arc::new(call);
     let mut response = match verb {
-        "get" => get::serve(&call),
+        "get" => get::serve(&call).await,
         "list" => list::serve(&call).await,
         "watch" => watch::serve(&call).await,
         _ => {

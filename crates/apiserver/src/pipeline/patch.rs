@@ -96,22 +96,22 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
             .collect();
         return Err(ApiError::unsupported_media_type(&taken));
     }
-    let (resource, storage) = (&call.resource, call.resource.storage());
+    let (resource, hub) = (&call.resource, call.resource.hub());
     let object = update::change(call, |old| {
         let mut new = old.clone();
-        if resource.api_version != storage.api_version {
-            api::convert::convert(storage, resource, &mut new);
+        if resource.api_version != hub.api_version {
+            api::convert::convert(hub, resource, &mut new);
         }
         patch
             .apply(&resource.schema, &mut new)
             .map_err(|error| refusal(&error))?;
         checked(call, &mut new, &patch)?;
-        stages::to_storage(resource, &mut new);
+        stages::to_hub(resource, &mut new);
         managed::keep(call, Some(old), &mut new);
         Ok(new)
     })
     .await?;
-    Ok(form.object(StatusCode::OK, &object))
+    call.respond(&form, StatusCode::OK, object).await
 }
 
 /// The outcome of a patch must be an object of the same name and type.

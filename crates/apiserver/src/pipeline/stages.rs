@@ -156,17 +156,18 @@ pub(crate) fn report(call: &Call, problems: &[Problem]) -> Result<Option<String>
 pub(crate) fn decode_object(call: &Call, body: &Bytes) -> Result<Value, ApiError> {
     let res = &*call.resource;
     let mut object = decode(call, body, &res.api_version, &res.kind, &res.schema)?;
-    to_storage(res, &mut object);
+    to_hub(res, &mut object);
     Ok(object)
 }
 
-/// Stage 2, convert and default: from the version of the request to the one that is stored.
-pub(crate) fn to_storage(resource: &Resource, object: &mut Value) {
+/// Stage 2, convert and default: from the version of the request to the one that is worked on.
+/// Custom resources are worked on in the version of the request, and converted when they are written.
+pub(crate) fn to_hub(resource: &Resource, object: &mut Value) {
     schema::apply_defaults(resource, object);
-    let storage = resource.storage();
-    if storage.api_version != resource.api_version {
-        api::convert::convert(resource, storage, object);
-        schema::apply_defaults(storage, object);
+    let hub = resource.hub();
+    if hub.api_version != resource.api_version {
+        api::convert::convert(resource, hub, object);
+        schema::apply_defaults(hub, object);
     }
 }
 
@@ -196,7 +197,7 @@ fn built_in(call: &Call, new: &mut Value, old: Option<&Value>) -> Result<(), Api
         hooks::namespace::lifecycle(call)?;
     }
     if hooks::of(&call.resource).mutate(call, new, old)? {
-        schema::apply_defaults(call.resource.storage(), new);
+        schema::apply_defaults(call.resource.hub(), new);
     }
     Ok(())
 }
@@ -269,14 +270,14 @@ fn hides_rules(error: &validate::FieldError) -> bool {
 
 /// Stage 4, validate.
 pub(crate) fn check(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    let storage = call.resource.storage();
+    let hub = call.resource.hub();
     let mut errors = match old {
-        None => validate::create(storage, new),
-        Some(old) if call.subresource.is_empty() => validate::update(storage, new, old),
-        Some(old) => validate::update_subresource(storage, &call.subresource, new, old),
+        None => validate::create(hub, new),
+        Some(old) if call.subresource.is_empty() => validate::update(hub, new, old),
+        Some(old) => validate::update_subresource(hub, &call.subresource, new, old),
     };
     errors.extend(hooks::of(&call.resource).validate(call, new, old));
-    if let Some(rules) = storage.schema.custom().and_then(|custom| custom.rules()) {
+    if let Some(rules) = hub.schema.custom().and_then(|custom| custom.rules()) {
         if errors.iter().any(hides_rules) {
             errors.push(validate::FieldError::invalid(
                 "<nil>",

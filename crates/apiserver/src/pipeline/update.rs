@@ -16,6 +16,7 @@ use super::stages::{self, Face};
 use super::write::{self, Failed};
 use super::{Call, claims, create, managed, meta as system};
 use crate::cache::Object;
+use crate::conversion;
 use crate::hooks;
 use crate::http::Body;
 use crate::storage;
@@ -56,7 +57,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         create::may_create(call)?;
         meta::remove(&mut new, "resourceVersion");
         let created = create::create(call, new).await?;
-        return Ok(form.object(StatusCode::CREATED, &created));
+        return call.respond(&form, StatusCode::CREATED, created).await;
     }
     let replaced = |old: &Value| {
         let mut new = new.clone();
@@ -64,7 +65,7 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
         Ok(new)
     };
     let object = change(call, replaced).await?;
-    Ok(form.object(StatusCode::OK, &object))
+    call.respond(&form, StatusCode::OK, object).await
 }
 
 /// The state of the call's object: as the cache has it, or as a failed swap told.
@@ -82,8 +83,9 @@ pub(crate) fn current(call: &Call, told: Option<Option<Entry>>) -> Result<Arc<Ob
     .ok_or_else(|| ApiError::not_found(&call.resource, &call.name))
 }
 
-/// Changes the call's object: `make` gives the new state for the current one, both in the stored
-/// version. Tried again on a conflict, unless the new state claims a revision.
+/// Changes the call's object: `make` gives the new state for the current one, both in the version that
+/// is worked on ([`api::resource::Resource::hub`]); it is asked again when it missed a conversion.
+/// Tried again on a conflict, unless the new state claims a revision.
 pub(crate) async fn change(
     call: &Call,
     make: impl FnMut(&Value) -> Result<Value, ApiError>,
@@ -100,9 +102,21 @@ pub(crate) async fn change_as(
     let mut told = None;
     for round in 0..ATTEMPTS {
         let object = current(call, told.take())?;
-        let old = object.stored_value(&call.resource);
-        let new = make(&old)?;
-        match attempt(call, &object, &old, new, face, round == 0).await {
+        let read = conversion::bring_one(&call.state, &call.resource, object.clone()).await?;
+        let old = read.value();
+        let new = loop {
+            let made = make(&old);
+            if !call.conversions.settle(call).await? {
+                break made?;
+            }
+        };
+        let stale = is_stale(call, &read, &object);
+        let current = Current {
+            object: &object,
+            old: &old,
+            stale,
+        };
+        match attempt(call, &current, new, face, round == 0).await {
             Ok(object) => return Ok(object),
             Err(Failed::Api(error)) => return Err(error),
             Err(Failed::Conflict(entry)) => told = Some(entry),
@@ -116,28 +130,44 @@ pub(crate) async fn change_as(
     ))
 }
 
+/// What a change is made of.
+struct Current<'a> {
+    /// As it is stored.
+    object: &'a Arc<Object>,
+    /// In the version that is worked on.
+    old: &'a Value,
+    /// Whether it is written anew even if nothing changes.
+    stale: bool,
+}
+
+/// Whether an object would be stored otherwise now than it is: so objects are brought along.
+fn is_stale(call: &Call, read: &Arc<Object>, object: &Arc<Object>) -> bool {
+    let (hub, storage) = (call.resource.hub(), call.resource.storage());
+    if hub.api_version == storage.api_version {
+        !Arc::ptr_eq(read, object)
+    } else {
+        !object.is_in(&storage.api_version)
+    }
+}
+
 /// One pass through the stages.
 async fn attempt(
     call: &Call,
-    object: &Arc<Object>,
-    old: &Value,
+    current: &Current<'_>,
     mut new: Value,
     face: Option<&dyn Face>,
     first: bool,
 ) -> Result<Arc<Object>, Failed> {
-    let storage_form = call.resource.storage();
+    let &Current { object, old, stale } = current;
     preconditions(call, object, old, &new)?;
     let hook = hooks::of(&call.resource);
     stages::mutate(call, &mut new, Some(old), face).await?;
-    system::on_update(storage_form, &call.subresource, &mut new, old);
+    system::on_update(call.resource.hub(), &call.subresource, &mut new, old);
     hook.prepare_update(call, &mut new, old)?;
     api::fields::keep_times(&mut new, old);
     stages::check(call, &new, Some(old))?;
     stages::admit(call, &new, Some(old), face).await?;
-    // What is stored in a version of before is written anew: so objects are brought along.
-    let brought =
-        storage_form.schema.custom().is_some() && !object.is_in(&storage_form.api_version);
-    if !brought && system::unchanged(&new, old) {
+    if !stale && system::unchanged(&new, old) {
         return Ok(object.clone());
     }
     let local = storage::local(&call.namespace, &call.name);

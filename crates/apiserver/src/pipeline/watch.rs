@@ -10,8 +10,7 @@ use store::Revision;
 
 use super::Call;
 use super::form::Form;
-use super::list::{filter, fresh};
-use crate::cache::Object;
+use super::list::{filter, fresh, read};
 use crate::cache::watcher::{Options, Watcher};
 use crate::http::{Body, stream_body, with_body};
 use crate::negotiate;
@@ -39,11 +38,7 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
         None => wanted == 0,
     };
     let (objects, after) = if initial {
-        let keep = |object: &Object| filter.matches(object);
-        let applied = state.cache.applied();
-        let snapshot = kind
-            .range(filter.namespace.as_deref(), None, keep, usize::MAX, applied)
-            .0;
+        let (snapshot, _) = read(call, &filter, None, usize::MAX).await?;
         (snapshot.objects, snapshot.revision)
     } else if wanted == 0 {
         (Vec::new(), state.cache.applied())
@@ -54,9 +49,8 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
         .timeout_secs
         .unwrap_or_else(|| rand::rng().random_range(MIN_TIMEOUT_SECS..2 * MIN_TIMEOUT_SECS));
     let watcher = Watcher::new(
-        state.cache.clone(),
+        state,
         kind,
-        state.store.clone(),
         Options {
             filter,
             form,
@@ -66,7 +60,6 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
             // A watch from nowhere in particular is one that asks for the initial state.
             mark_initial: initial && options.bookmarks,
             timeout: Duration::from_secs(timeout),
-            drain: state.drain.clone(),
         },
     );
     let guard = state.metrics.watch_started(&call.resource);

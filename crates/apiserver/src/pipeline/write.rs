@@ -14,6 +14,7 @@ use crate::admission::quota;
 use crate::cache::fields::selectable;
 use crate::cache::{EventType, Object};
 use crate::codec;
+use crate::conversion;
 use crate::hooks;
 use crate::state::APPLY_LIMIT;
 use crate::storage;
@@ -112,7 +113,8 @@ pub(crate) async fn put(
     old: Option<&Value>,
     new: &Value,
 ) -> Result<Arc<Object>, Failed> {
-    let stored = codec::encode(new);
+    let stored = conversion::to_storage(&call.state, &call.resource, new).await?;
+    let stored = codec::encode(&stored);
     if call.dry_run {
         quota::charge(call, &mut Vec::new(), old, new).await?;
         let shown = match expect {

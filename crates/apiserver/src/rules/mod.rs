@@ -5,6 +5,7 @@
 
 mod check;
 mod decl;
+mod defaults;
 mod field_path;
 mod run;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 pub use check::check;
 pub use decl::decl;
+pub use defaults::defaults;
 pub use run::Violations;
 
 /// The compiled rules of one schema.

@@ -21,7 +21,7 @@ pub struct Violations {
 
 /// What the data at a place was before.
 #[derive(Clone, Copy)]
-struct Before<'a> {
+pub(super) struct Before<'a> {
     /// The value that this one was, where that can be told.
     own: Option<&'a Value>,
     /// The nearest place above of which it can be told: what it is and was.
@@ -30,6 +30,13 @@ struct Before<'a> {
 }
 
 impl<'a> Before<'a> {
+    /// Nothing is known of what was.
+    pub(super) const NOTHING: Self = Self {
+        own: None,
+        above: None,
+        root: false,
+    };
+
     fn below(self, current: &'a Value, key: &str, old: Option<&'a Value>) -> Self {
         match self.own {
             None => Self {
@@ -60,10 +67,12 @@ impl<'a> Before<'a> {
     }
 }
 
-struct Run {
-    found: Violations,
-    budget: u64,
-    over: bool,
+pub(super) struct Run {
+    pub(super) found: Violations,
+    /// What is left to spend.
+    pub(super) budget: u64,
+    /// Whether a rule has ended it all.
+    pub(super) over: bool,
 }
 
 impl Rules {
@@ -103,7 +112,8 @@ fn join(path: &str, child: &str) -> String {
 }
 
 impl Run {
-    fn node<'a>(
+    /// Evaluates the rules of a node on a value and of those below it; `path` is where errors are.
+    pub(super) fn node<'a>(
         &mut self,
         node: &'a Node,
         path: &str,

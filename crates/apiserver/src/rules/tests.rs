@@ -57,6 +57,39 @@ fn definitions_with_good_rules_pass() {
 }
 
 #[test]
+fn defaults_are_held_to_rules() {
+    let told = |default: Value, rules: Value| {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {
+                "free": {"type": "integer", "default": 1},
+                "part": {"type": "object", "default": default, "properties": {
+                    "x": {"type": "integer", "x-kubernetes-validations": [{"rule": "self < 9"}]}},
+                    "x-kubernetes-validations": rules},
+                "list": {"type": "array", "items": {"type": "object", "properties": {
+                    "y": {"type": "integer", "default": 3,
+                        "x-kubernetes-validations": [{"rule": "self != 4"}]}}}}}}}});
+        let errors = super::defaults(&schema, "s");
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        told.join("; ")
+    };
+    let small = || json!([{"rule": "self.x > 1", "message": "too small"}]);
+    assert_eq!(told(json!({"x": 2}), small()), "");
+    assert_eq!(
+        told(json!({"x": 1}), small()),
+        "s.properties[spec].properties[part].default: Invalid value: too small"
+    );
+    assert_eq!(
+        told(json!({"x": 9}), json!([])),
+        "s.properties[spec].properties[part].default.x: Invalid value: 9: failed rule: self < 9"
+    );
+    // Where it takes the place of itself, and where of nothing.
+    let changed = json!([{"rule": "self.x != oldSelf.x", "message": "must change"}]);
+    assert!(told(json!({"x": 2}), changed).ends_with("must change"));
+    let begun = json!([{"rule": "oldSelf.hasValue()", "optionalOldSelf": true, "message": "new"}]);
+    assert!(told(json!({"x": 2}), begun).ends_with("new"));
+}
+
+#[test]
 fn broken_rules_are_refused_at_their_path() {
     let at = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0]";
     for (rule, field, words) in [

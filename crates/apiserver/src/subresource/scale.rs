@@ -1,5 +1,7 @@
 //! `scale`: the replicas of a workload as `autoscaling/v1` Scale.
 
+use std::sync::Arc;
+
 use api::fields::{self, Target};
 use api::meta;
 use api::schema::{self, Schema};
@@ -11,6 +13,8 @@ use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::admission::attributes::BodyKind;
+use crate::cache::Object;
+use crate::conversion;
 use crate::http::Body;
 use crate::negotiate::media_type;
 use crate::pipeline::patch::{Patch, refusal};
@@ -62,6 +66,11 @@ pub(super) async fn serve(
         }
         _ => return Err(ApiError::method_not_allowed()),
     };
+    answer(call, object).await
+}
+
+async fn answer(call: &Call, object: Arc<Object>) -> Result<Response<Body>, ApiError> {
+    let object = conversion::bring_one(&call.state, &call.resource, object).await?;
     Ok(call.answer(StatusCode::OK, &of(call, &object.value())))
 }
 
@@ -74,7 +83,7 @@ async fn apply_to(call: &Call, body: &Bytes) -> Result<Response<Body>, ApiError>
         rescaled(call, old, &scale)
     })
     .await?;
-    Ok(call.answer(StatusCode::OK, &of(call, &object.value())))
+    answer(call, object).await
 }
 
 /// What admission is shown of the workload.

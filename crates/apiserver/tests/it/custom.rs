@@ -238,36 +238,94 @@ async fn unfit_schemas_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn conversion_is_none_or_refused() {
+async fn what_a_definition_says_of_conversion_is_checked() {
     let c = Cluster::start().await;
-    let client = json!({"clientConfig": {"url": "https://localhost/"},
-        "conversionReviewVersions": ["v1"]});
-    let refused = async |conversion: Value| {
+    let webhook = |client: Value, versions: Value| {
+        json!({"strategy": "Webhook",
+            "webhook": {"clientConfig": client, "conversionReviewVersions": versions}})
+    };
+    let url = json!({"url": "https://localhost/"});
+    let (mut none, both) = (
+        webhook(url.clone(), json!(["v1"])),
+        json!({"url": "https://a/",
+        "service": {"namespace": "n", "name": "s"}}),
+    );
+    none["strategy"] = "None".into();
+    for (conversion, words) in [
+        (
+            json!({"strategy": "Odd"}),
+            "spec.conversion.strategy: Unsupported value: \"Odd\": supported values: \"None\", \"Webhook\"",
+        ),
+        (
+            none.clone(),
+            "spec.conversion.webhookClientConfig: Forbidden: should not be set when strategy is not set to Webhook",
+        ),
+        (
+            none,
+            "spec.conversion.conversionReviewVersions: Forbidden: should not be set when strategy is not set to Webhook",
+        ),
+        (
+            json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"]}}),
+            "spec.conversion.webhookClientConfig: Required value: required when strategy is set to Webhook",
+        ),
+        (
+            webhook(both, json!(["v1"])),
+            "spec.conversion.webhookClientConfig: Required value: exactly one of url or service is required",
+        ),
+        (
+            webhook(json!({"url": "http://a/"}), json!(["v1"])),
+            "spec.conversion.webhookClientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme",
+        ),
+        (
+            webhook(
+                json!({"service": {"namespace": "n", "name": "s", "path": "x"}}),
+                json!(["v1"]),
+            ),
+            "spec.conversion.webhookClientConfig.service.path: Invalid value: \"x\": must start with a '/'",
+        ),
+        (
+            webhook(url.clone(), json!([])),
+            "spec.conversion.conversionReviewVersions: Required value",
+        ),
+        (
+            webhook(url.clone(), json!(["v1", "v1"])),
+            "spec.conversion.conversionReviewVersions[1]: Invalid value: \"v1\": duplicate version",
+        ),
+        (
+            webhook(url.clone(), json!(["v2"])),
+            "must include at least one of v1, v1beta1",
+        ),
+    ] {
         let mut made = definition();
         made["spec"]["conversion"] = conversion;
-        c.post(DEFINITIONS, &made).await.refused(422)
-    };
-    let told = refused(json!({"strategy": "Webhook", "webhook": client})).await;
-    assert!(
-        told.contains("spec.conversion.strategy: Invalid value: \"Webhook\": conversion webhooks are not supported yet"),
-        "{told}"
-    );
-    let told = refused(json!({"strategy": "None", "webhook": client})).await;
-    for field in ["webhookClientConfig", "conversionReviewVersions"] {
-        let words = format!(
-            "spec.conversion.{field}: Forbidden: should not be set when strategy is not set to Webhook"
-        );
-        assert!(told.contains(&words), "{told}");
+        let told = c.post(DEFINITIONS, &made).await.refused(422);
+        assert!(told.contains(words), "{words}: {told}");
     }
-    let told = refused(json!({"strategy": "Odd"})).await;
+    let mut made = definition();
+    let service = json!({"service": {"namespace": "n", "name": "s"}, "caBundle": "eA=="});
+    made["spec"]["conversion"] = webhook(service, json!(["v1beta1"]));
+    let made = c.post(DEFINITIONS, &made).await.ok();
+    let client = &made["spec"]["conversion"]["webhook"]["clientConfig"];
+    assert_eq!(client["service"]["port"], 443);
+    // Authorities that are none are let pass until it is established, which waits for others.
+    let found = until(&c, "Established", "False").await;
+    let conditions = found["status"]["conditions"].as_array().unwrap();
     assert!(
-        told.contains("Unsupported value: \"Odd\": supported values: \"None\", \"Webhook\""),
-        "{told}"
+        conditions
+            .iter()
+            .any(|one| one["reason"] == "InvalidCABundle"),
+        "{found}"
     );
-    c.post(DEFINITIONS, &definition()).await.ok();
     let path = format!("{DEFINITIONS}/foos.example.com");
-    let turned = json!({"spec": {"conversion": {"strategy": "Webhook", "webhook": client}}});
-    c.patch(&path, "merge", &turned).await.refused(422);
+    let bundle = |text: Value| json!({"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": text}}}}});
+    c.patch(&path, "merge", &bundle(json!("eQ=="))).await.ok();
+    c.patch(&path, "merge", &bundle(Value::Null)).await.ok();
+    until(&c, "Established", "True").await;
+    let told = c
+        .patch(&path, "merge", &bundle(json!("eQ==")))
+        .await
+        .refused(422);
+    assert!(told.contains("spec.conversion.webhookClientConfig.caBundle: Invalid value: \"eQ==\": unable to load root certificates"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,4 +529,58 @@ async fn quota_counts_them() {
     c.post(FOOS, &foo("a", json!({}))).await.ok();
     let refused = c.post(FOOS, &foo("b", json!({}))).await.refused(403);
     assert!(refused.contains("exceeded quota: q"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_schema_names_no_more_is_not_served() {
+    let c = started().await;
+    c.post(FOOS, &foo("a", json!({"size": 1, "replicas": 2})))
+        .await
+        .ok();
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    let at = c.get(FOOS).await.ok()["metadata"]["resourceVersion"].clone();
+    let at = at.as_str().unwrap().to_owned();
+    let mut less = c.get(&path).await.ok();
+    for version in [0, 1] {
+        let schema = &mut less["spec"]["versions"][version]["schema"]["openAPIV3Schema"];
+        let spec = schema["properties"]["spec"]["properties"]
+            .as_object_mut()
+            .unwrap();
+        spec.remove("replicas");
+        spec.insert(
+            "weight".to_owned(),
+            json!({"type": "integer", "default": 7}),
+        );
+        less["spec"]["versions"][version]["subresources"] = json!({"status": {}});
+    }
+    c.put(&path, &less).await.ok();
+    let spec = json!({"size": 1, "color": "red", "weight": 7});
+    assert_eq!(c.get(&format!("{FOOS}/a")).await.ok()["spec"], spec);
+    assert_eq!(c.get(FOOS).await.ok()["items"][0]["spec"], spec);
+    let then = format!("{FOOS}?resourceVersion={at}&resourceVersionMatch=Exact");
+    assert_eq!(c.get(&then).await.ok()["items"][0]["spec"], spec);
+    let mut watch = c.watch(&format!("{FOOS}?watch=true")).await;
+    assert_eq!(watch.next().await.unwrap()["object"]["spec"], spec);
+    // A write that says nothing new brings it in line.
+    let before = c.get(&format!("{FOOS}/a")).await.ok();
+    let after = c
+        .patch(&format!("{FOOS}/a"), "merge", &json!({}))
+        .await
+        .ok();
+    assert_eq!(after["spec"], spec);
+    assert_ne!(
+        before["metadata"]["resourceVersion"],
+        after["metadata"]["resourceVersion"]
+    );
+    let again = c
+        .patch(&format!("{FOOS}/a"), "merge", &json!({}))
+        .await
+        .ok();
+    assert_eq!(again["metadata"], after["metadata"]);
+    // Nulls that nothing stands for go, too.
+    let made = c
+        .post(FOOS, &foo("b", json!({"size": null, "color": null})))
+        .await
+        .ok();
+    assert_eq!(made["spec"], json!({"color": "red", "weight": 7}));
 }

@@ -6,6 +6,7 @@ mod aggregation;
 mod apply;
 mod audit;
 mod content;
+mod conversion;
 mod csr;
 mod custom;
 mod custom_rules;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{env, eval};
+use super::{env, eval, schema};
 
 fn quick(source: &str) -> String {
     let begun = Instant::now();
@@ -32,18 +32,37 @@ fn depth_is_bounded() {
             "{shown:.200}"
         );
     }
-    // What is just allowed fits into a small stack.
+    assert!(
+        quick(&format!("{}1{}", "(".repeat(250), ")".repeat(250)))
+            .contains("expression recursion limit exceeded: 250")
+    );
+    // What is just allowed fits into a small stack, in this build, too.
     for source in [
-        format!("{}1{}", "(".repeat(99), ")".repeat(99)),
-        format!("{}[1]{}", "[1].map(x, ".repeat(49), ")".repeat(49)),
-        format!("1{}", "+1".repeat(98)),
+        format!("{}1{}", "(".repeat(249), ")".repeat(249)),
+        format!("{}1{}", "[".repeat(249), "]".repeat(249)),
+        format!("{}1{}", "{'a': ".repeat(249), "}".repeat(249)),
+        format!("{}'a'{}", "string(".repeat(249), ")".repeat(249)),
+        format!("{}1{}", "1+(".repeat(124), ")".repeat(124)),
+        format!("{}1{}", "true ? (".repeat(124), ") : 2".repeat(124)),
+        format!("{}[1]{}", "[1].map(x, ".repeat(124), ")".repeat(124)),
+        format!("{}true{}", "[1].all(x, ".repeat(124), ")".repeat(124)),
+        format!("{}true{}", "true && (".repeat(249), ")".repeat(249)),
+        format!("1{}", "+1".repeat(248)),
     ] {
-        let evaluated = std::thread::Builder::new()
-            .stack_size(1_800 << 10)
-            .spawn(move || eval(&source));
-        assert!(
-            evaluated.is_ok_and(|thread| thread.join().is_ok_and(|shown| !shown.contains("rror")))
-        );
+        let measured = std::thread::Builder::new()
+            .stack_size(1_600 << 10)
+            .spawn(move || {
+                let program = env().compile(&source).map_err(|issues| issues.to_string());
+                program.map(|program| program.estimate(Some(&schema())).max > 0)?;
+                let shown = eval(&source);
+                if shown.contains("rror") {
+                    Err(shown)
+                } else {
+                    Ok(())
+                }
+            });
+        let measured = measured.map(|thread| thread.join());
+        assert!(matches!(measured, Ok(Ok(Ok(())))), "{measured:?}");
     }
     assert!(quick(&"a".repeat(200_000)).contains("expression code point size exceeds limit"));
     let long = format!("true{}", " && true".repeat(10_000));

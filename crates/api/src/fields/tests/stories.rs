@@ -449,15 +449,11 @@ fn replicas_through_scale() {
         scale
     };
     let target = Target::scale().unwrap();
-    let old = scale(3, workload_to_scale(&managed(), &["spec", "replicas"]));
+    let at = |_: &str| Some(vec!["spec", "replicas"]);
+    let old = scale(3, workload_to_scale(&managed(), &at));
     let mut new = scale(4, ManagedFields::default());
     update(&target, Some(&old), &mut new, "hpa", T2);
-    let managed = scale_to_workload(
-        managed(),
-        ManagedFields::of(&new).unwrap(),
-        "apps/v1",
-        &["spec", "replicas"],
-    );
+    let managed = scale_to_workload(managed(), ManagedFields::of(&new).unwrap(), "apps/v1", &at);
     managed.put(s.object.as_mut().unwrap());
     s.owned(&expect![[r#"
         one Apply apps/v1 2026-01-01T00:00:01Z
@@ -470,5 +466,56 @@ fn replicas_through_scale() {
     assert_eq!(
         refused(conflict),
         "Apply failed with 1 conflict: conflict with \"hpa\" with subresource \"scale\" using apps/v1: .spec.replicas"
+    );
+}
+
+#[test]
+fn replicas_that_stand_elsewhere_in_each_version() {
+    let entry = |manager: &str, version: &str, fields: Value| {
+        json!({"manager": manager, "operation": "Update", "apiVersion": version,
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": fields}, "time": T2})
+    };
+    let object = json!({"metadata": {"managedFields": [
+        entry("one", "g.io/v1", json!({"f:size": {}, "f:other": {}})),
+        entry("three", "g.io/v3", json!({"f:size": {}})),
+        entry("two", "g.io/v2", json!({"f:count": {}, "f:size": {}}))]}});
+    let at = |version: &str| match version {
+        "g.io/v1" => Some(vec!["spec", "size"]),
+        "g.io/v2" => Some(vec!["spec", "count"]),
+        _ => None,
+    };
+    let managed = ManagedFields::of(&object).unwrap();
+    let scale = workload_to_scale(&managed, &at);
+    let owners: Vec<&str> = scale.iter().map(|entry| &*entry.manager).collect();
+    assert_eq!(owners, ["one", "two"]);
+    // Somebody else scales by way of v2.
+    let mut scaled = json!({"metadata": {"managedFields":
+        [entry("hpa", "autoscaling/v1", json!({"f:replicas": {}}))]}});
+    scaled["metadata"]["managedFields"][0]["subresource"] = "scale".into();
+    let scaled = ManagedFields::of(&scaled).unwrap();
+    let mut workload = json!({"metadata": {}});
+    scale_to_workload(managed, scaled, "g.io/v2", &at).put(&mut workload);
+    let left: Vec<String> = workload["metadata"]["managedFields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| {
+            let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+            format!(
+                "{} {} {}",
+                text("manager"),
+                text("apiVersion"),
+                entry["fieldsV1"]["f:spec"]
+            )
+        })
+        .collect();
+    assert_eq!(
+        left,
+        [
+            "hpa g.io/v2 {\"f:count\":{}}",
+            "one g.io/v1 {\"f:other\":{}}",
+            "three g.io/v3 {\"f:size\":{}}",
+            "two g.io/v2 {\"f:size\":{}}",
+        ]
     );
 }

@@ -40,7 +40,7 @@ struct Fault {
 }
 
 /// Lets every policy change the object that has to do with it; whether any did.
-pub(crate) fn run(
+pub(crate) async fn run(
     attributes: &mut Attributes<'_>,
     again: &mut Reinvocation,
 ) -> Result<bool, ApiError> {
@@ -61,7 +61,7 @@ pub(crate) fn run(
         }
         let before = attributes.object.clone();
         let mut asked = false;
-        if let Err(fault) = ask(policy, attributes, &mut asked)?
+        if let Err(fault) = ask(policy, attributes, &mut asked).await?
             && !policy.fail_open
         {
             faults.push(fault);
@@ -99,7 +99,7 @@ fn refused(attributes: &Attributes<'_>, faults: &[Fault]) -> ApiError {
 }
 
 /// Lets one policy change the object, with each of its bindings.
-fn ask(
+async fn ask(
     policy: &Policy,
     attributes: &mut Attributes<'_>,
     asked: &mut bool,
@@ -120,18 +120,19 @@ fn ask(
         object: &found.0,
         kind: &found.1,
     };
+    attributes.prepare(version.object).await?;
     for binding in &policy.bindings {
         let fault = |why| Fault {
             by: format!("'{}' with binding '{}'", policy.name, binding.name),
             why,
         };
-        let all = match params_of(policy, binding, attributes, version) {
+        let all = match params_of(policy, binding, attributes, version).await {
             Ok(all) => all,
             Err(why) => return Ok(Err(fault(format!("failed to configure binding: {why}")))),
         };
         for params in all {
             *asked = true;
-            if let Err(why) = mutate(policy, attributes, version, params)? {
+            if let Err(why) = mutate(policy, attributes, version, params).await? {
                 return Ok(Err(fault(why)));
             }
         }
@@ -139,18 +140,18 @@ fn ask(
     Ok(Ok(()))
 }
 
-fn params_of(
+async fn params_of(
     policy: &Policy,
     binding: &Binding,
     attributes: &Attributes<'_>,
     version: Version<'_>,
 ) -> Result<Vec<Value>, String> {
-    let all = bound(policy, binding, attributes, version)?;
+    let all = bound(policy, binding, attributes, version).await?;
     Ok(all.into_iter().map(|facts| facts.params).collect())
 }
 
 /// Each mutation works on what the one before made.
-fn mutate(
+async fn mutate(
     policy: &Policy,
     attributes: &mut Attributes<'_>,
     version: Version<'_>,
@@ -158,6 +159,7 @@ fn mutate(
 ) -> Result<Result<(), String>, ApiError> {
     let namespace = namespace_object(attributes)?;
     for (index, mutation) in policy.mutations.iter().enumerate() {
+        attributes.prepare(version.object).await?;
         let facts = Facts {
             params: params.clone(),
             ..Facts::of(attributes, version, namespace.clone())
@@ -184,9 +186,8 @@ fn mutate(
         };
         match changed {
             Ok(Some(object)) if object != live => {
-                let taken = attributes.take(object, version.object);
-                if let Err(error) = taken {
-                    return Ok(Err(error.to_string()));
+                if let Err(why) = attributes.take(object, version.object).await {
+                    return Ok(Err(why));
                 }
             }
             Ok(_) => {}

@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use super::config::{Binding, Policy};
 use crate::admission::attributes::Attributes;
+use crate::conversion;
 use crate::hooks::text;
 
 /// All of them; a single null where the policy is evaluated without.
 ///
 /// # Errors
 /// What is wrong with the configuration, in upstream's words.
-pub(super) fn collect(
+pub(super) async fn collect(
     policy: &Policy,
     binding: &Binding,
     attributes: &Attributes<'_>,
@@ -29,7 +30,7 @@ pub(super) fn collect(
     })?;
     let reference = &binding.param_ref;
     let namespace = namespace(&resource, reference, attributes)?;
-    let params = find(&resource, reference, namespace, attributes)?;
+    let params = find(&resource, reference, namespace, attributes).await?;
     if params.is_empty() && text(reference, "/parameterNotFoundAction") == "Deny" {
         return Err(
             "no params found for policy binding with `Deny` parameterNotFoundAction".to_owned(),
@@ -54,38 +55,35 @@ fn by_kind(
         .map(ResourceRef::from)
 }
 
-fn find(
+async fn find(
     resource: &Resource,
     reference: &Value,
     namespace: &str,
     attributes: &Attributes<'_>,
 ) -> Result<Vec<Value>, String> {
-    let kind = attributes.call.state.kind(resource);
-    let shown = |object: &crate::cache::Object| {
-        let mut value = object.stored_value(resource);
-        let from = resource.storage();
-        if from.api_version != resource.api_version {
-            api::convert::convert(from, resource, &mut value);
+    let state = &attributes.call.state;
+    let kind = state.kind(resource);
+    let name = text(reference, "/name");
+    let selector = match (name, reference.get("selector")) {
+        ("", None) => return Err("one of name or selector must be provided".to_owned()),
+        ("", Some(selector)) => LabelSelector::from_object(selector).map_err(|e| e.to_string())?,
+        _ => LabelSelector::default(),
+    };
+    let found = match name {
+        "" => kind.list(resource.namespaced.then_some(namespace)),
+        name => kind.get(namespace, name).into_iter().collect(),
+    };
+    let found = conversion::bring(state, resource, found).await;
+    let found = found.map_err(|error| error.message)?.into_iter();
+    let selected = found.filter(|object| selector.matches(object.labels.as_deref()));
+    let shown = selected.map(|object| {
+        let mut value = object.value();
+        if resource.hub().api_version != resource.api_version {
+            api::convert::convert(resource.hub(), resource, &mut value);
         }
         value
-    };
-    let name = text(reference, "/name");
-    if !name.is_empty() {
-        return Ok(kind
-            .get(namespace, name)
-            .iter()
-            .map(|object| shown(object))
-            .collect());
-    }
-    let Some(selector) = reference.get("selector") else {
-        return Err("one of name or selector must be provided".to_owned());
-    };
-    let selector = LabelSelector::from_object(selector).map_err(|error| error.to_string())?;
-    let all = kind.list(resource.namespaced.then_some(namespace));
-    let selected = all
-        .iter()
-        .filter(|object| selector.matches(object.labels.as_deref()));
-    Ok(selected.map(|object| shown(object)).collect())
+    });
+    Ok(shown.collect())
 }
 
 fn namespace<'a>(

@@ -32,7 +32,7 @@ struct Refusal<'p> {
 }
 
 /// Evaluates every policy that has to do with a write. The first refusal is the answer.
-pub(crate) fn run(attributes: &Attributes<'_>) -> Result<(), ApiError> {
+pub(crate) async fn run(attributes: &Attributes<'_>) -> Result<(), ApiError> {
     let state = &attributes.call.state;
     let policies = state.policies.validating.get(state, VALIDATING);
     let mut refusals = Vec::new();
@@ -51,9 +51,10 @@ pub(crate) fn run(attributes: &Attributes<'_>) -> Result<(), ApiError> {
             object: &found.0,
             kind: &found.1,
         };
+        attributes.prepare(version.object).await?;
         let mut noted = BTreeMap::new();
         for binding in &policy.bindings {
-            let facts = match bound(policy, binding, attributes, version) {
+            let facts = match bound(policy, binding, attributes, version).await {
                 Ok(facts) => facts,
                 Err(why) => {
                     let why = format!("failed to configure binding: {why}");
@@ -96,7 +97,7 @@ fn misconfigured<'p>(
 }
 
 /// What a binding puts before the policy: a set of facts for each of its params.
-pub(super) fn bound(
+pub(super) async fn bound(
     policy: &Policy,
     binding: &Binding,
     attributes: &Attributes<'_>,
@@ -110,7 +111,7 @@ pub(super) fn bound(
             return Ok(Vec::new());
         }
     }
-    let params = params::collect(policy, binding, attributes)?;
+    let params = params::collect(policy, binding, attributes).await?;
     if params.is_empty() {
         return Ok(Vec::new());
     }

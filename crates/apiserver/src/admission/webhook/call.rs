@@ -10,12 +10,10 @@ use super::matches::Invocation;
 use super::metrics::Asked;
 use super::review::{self, Answer};
 use crate::admission::attributes::Attributes;
-use crate::outbound::{Endpoint, Limits, uri, with_query};
+use crate::outbound::{Endpoint, Limits, Unanswered};
 
 /// The largest answer that is read: a patch may hold a whole object, in base64.
 const ANSWER_LIMIT_BYTES: usize = 8 << 20;
-/// How much of a foreign answer is repeated in an error.
-const QUOTED: usize = 512;
 /// How long all webhooks of one request may take together, as upstream limits a request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(34);
 
@@ -103,38 +101,14 @@ async fn post(
         answer_bytes: ANSWER_LIMIT_BYTES,
     };
     let query = format!("timeout={}s", limits.time.as_millis().div_ceil(1000));
-    let failed = |why: String| Refusal::failed(format!("failed to call webhook: {why}"), 503);
-    let body = request.to_string();
-    let posted = call
+    let asked = call
         .state
         .outbound
-        .post_json(endpoint, &query, body, limits)
+        .review(endpoint, &query, request.to_string(), limits)
         .await;
-    let (status, bytes) = posted.map_err(|error| {
-        let path = with_query(&endpoint.path, &query);
-        let url = uri(endpoint, &path).map(|uri| uri.to_string());
-        failed(format!("Post {:?}: {error}", url.unwrap_or(path)))
-    })?;
-    if !status.is_success() {
-        let text = quoted(&bytes);
-        let why = if status == 404 {
-            "the server could not find the requested resource".to_owned()
-        } else {
-            format!("an error on the server ({text:?}) has prevented the request from succeeding")
-        };
-        let why = format!("failed to call webhook: {why}");
-        return Err(Refusal::failed(why, status.as_u16()));
-    }
-    serde_json::from_slice(&bytes).map_err(|error| {
-        failed(format!(
-            "couldn't get version/kind; json parse error: {error}"
-        ))
+    asked.map_err(|Unanswered { why, code }| {
+        Refusal::failed(format!("failed to call webhook: {why}"), code)
     })
-}
-
-fn quoted(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(QUOTED)]);
-    text.trim().to_owned()
 }
 
 /// Counts a call that has ended, and says what comes of it: `Ok(None)` when a failure is let pass.

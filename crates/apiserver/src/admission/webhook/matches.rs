@@ -15,13 +15,14 @@ pub(super) struct Invocation<'w> {
 }
 
 /// Decides; `None` when the webhook has nothing to do with the write.
-pub(super) fn invocation<'w>(
+pub(super) async fn invocation<'w>(
     webhook: &'w Webhook,
     attributes: &Attributes<'_>,
 ) -> Result<Option<Invocation<'w>>, ApiError> {
     let Some((resource, kind)) = webhook.constraints.matches(attributes)? else {
         return Ok(None);
     };
+    attributes.prepare(&resource).await?;
     let invocation = Invocation {
         webhook,
         kind,

@@ -25,7 +25,7 @@ pub(crate) async fn run(
         again.changed();
     }
     for (index, webhook) in webhooks.iter().enumerate() {
-        let Some(invocation) = matches::invocation(webhook, attributes)? else {
+        let Some(invocation) = matches::invocation(webhook, attributes).await? else {
             continue;
         };
         if again.round > 0 && !again.due.contains(&webhook.uid) {
@@ -43,7 +43,7 @@ pub(crate) async fn run(
             settled.as_ref(),
         );
         if let Some(object) = settled.and_then(|patched| patched.object) {
-            let taken = attributes.take(object, &invocation.resource);
+            let taken = attributes.take(object, &invocation.resource).await;
             taken.map_err(ApiError::internal)?;
         }
         if changed {

@@ -15,7 +15,7 @@ pub(crate) async fn run(attributes: &Attributes<'_>) -> Result<(), ApiError> {
     let webhooks = state.webhooks.validating.get(state, VALIDATING);
     let mut invocations = Vec::new();
     for webhook in webhooks.iter() {
-        invocations.extend(matches::invocation(webhook, attributes)?);
+        invocations.extend(matches::invocation(webhook, attributes).await?);
     }
     let asking = invocations
         .iter()
