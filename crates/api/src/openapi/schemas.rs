@@ -257,8 +257,8 @@ fn stand_in(ty: &Type, field: &str) -> Option<String> {
         return None;
     }
     let words = match field {
-        "apiVersion" => "Version of the API that the object is in, with its group.",
-        "kind" => "What the object is.",
+        "apiVersion" => "APIVersion defines in which version of which API group the object is written.",
+        "kind" => "Kind says what the object is.",
         "metadata" => "Standard metadata.",
         "items" => "The objects of the list.",
         _ => return None,
