@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "sleep", "httpd", "wget", "nslookup", "test", "date", "id", "ls", "env",
     "true", "false", "kill", "nc", "ip", "hostname", "touch", "head", "tail", "dd", "ps", "grep",
-    "printf", "seq", "mkdir", "rm", "awk", "sync", "stat", "od",
+    "printf", "seq", "mkdir", "rm", "awk", "sync", "stat", "od", "tar",
 ];
 
 /// Writes the image into `dir` and returns the archive's path.

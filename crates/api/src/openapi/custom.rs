@@ -30,7 +30,8 @@ pub(super) fn schemas(resource: &Resource, dialect: Dialect) -> Vec<(String, Val
         }
     };
     let text = |words: &str| json!({"type": "string", "description": words});
-    let version = text("APIVersion defines in which version of which API group the object is written.");
+    let version =
+        text("APIVersion defines in which version of which API group the object is written.");
     let kind = text("Kind says what the object is.");
     let mut own = custom.schema().clone();
     if dialect == Dialect::V2 {

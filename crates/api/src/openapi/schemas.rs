@@ -257,7 +257,9 @@ fn stand_in(ty: &Type, field: &str) -> Option<String> {
         return None;
     }
     let words = match field {
-        "apiVersion" => "APIVersion defines in which version of which API group the object is written.",
+        "apiVersion" => {
+            "APIVersion defines in which version of which API group the object is written."
+        }
         "kind" => "Kind says what the object is.",
         "metadata" => "Standard metadata.",
         "items" => "The objects of the list.",

@@ -143,7 +143,12 @@ def pods(core):
         conditions = change["object"].status.conditions or []
         if any(c.type == "Ready" and c.status == "True" for c in conditions):
             pod_watch.stop()
-    until("the log", lambda: core.read_namespaced_pod_log("web", NAMESPACE) == "begun\n")
+
+    def log():
+        # As it came: the client's own reading makes "b'…'" of it.
+        return core.read_namespaced_pod_log("web", NAMESPACE, _preload_content=False).data
+
+    until("the log", lambda: log() == b"begun\n")
     said = stream(
         core.connect_get_namespaced_pod_exec,
         "web",
