@@ -4,6 +4,9 @@
 
 use serde_json::{Map, Value};
 
+/// The annotation of a pod that a node shows in the API and runs by its own decision.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// An entry of `metadata.ownerReferences`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerReference<'a> {

@@ -105,7 +105,6 @@ impl Asker<'_> {
         name: &str,
     ) -> Result<(), ApiError> {
         let attributes = Attributes {
-            user: self.caller,
             verb: "impersonate",
             group,
             version: "v1",
@@ -113,7 +112,7 @@ impl Asker<'_> {
             subresource,
             namespace,
             name,
-            path: "",
+            ..Attributes::of(self.caller)
         };
         match self.authorizer.authorize(&attributes) {
             Decision::Allow(_) => Ok(()),

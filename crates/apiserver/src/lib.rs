@@ -23,6 +23,7 @@ mod gzip;
 mod hooks;
 mod http;
 mod impersonate;
+mod legacy_tokens;
 mod metrics;
 mod negotiate;
 mod nonresource;

@@ -1,5 +1,7 @@
 //! What `/metrics` shows, in Prometheus' text format.
 
+mod families;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,6 +12,8 @@ use api::resource::Resource;
 use stdx::Histogram;
 use stdx::histogram::Snapshot;
 
+use self::families::Families;
+pub(crate) use self::families::{Counter, Timer, quoted};
 use crate::admission::webhook::metrics::WebhookMetrics;
 
 /// Bounds of the latency histogram, in seconds.
@@ -41,6 +45,7 @@ struct Counts {
 pub(crate) struct Metrics {
     counts: Mutex<Counts>,
     inflight: AtomicI64,
+    families: Families,
 }
 
 /// Counts a watch while it lives.
@@ -68,6 +73,16 @@ impl Metrics {
                 .observe(took.as_secs_f64());
         }
         *counts.requests.entry((labels, code)).or_default() += 1;
+    }
+
+    /// Counts one in a family; `labels` are in the text format, without braces.
+    pub(crate) fn count(&self, counter: &Counter, labels: String) {
+        self.families.count(counter, labels);
+    }
+
+    /// Notes in a family how long something took.
+    pub(crate) fn time(&self, timer: &Timer, labels: String, took: Duration) {
+        self.families.time(timer, labels, took);
     }
 
     pub(crate) fn inflight(&self, change: i64) {
@@ -139,6 +154,7 @@ impl Metrics {
         }
         render_store(&mut out, store);
         webhooks.render(&mut out);
+        self.families.render(&mut out);
         out
     }
 }

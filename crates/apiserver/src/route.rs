@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::auth::selectors::Selectors;
 use crate::query::{Query, percent_decode};
 
 /// A request's subject, known before authorization and whether or not it exists.
@@ -22,6 +23,8 @@ pub(crate) struct Info {
     pub(crate) rest: String,
     /// The path itself.
     pub(crate) path: String,
+    /// What a request for many objects selects of them; what cannot be read is left out.
+    pub(crate) selectors: Selectors,
 }
 
 /// Subresources of a namespace; any other segment after its name is a resource in it.
@@ -121,12 +124,17 @@ impl Info {
             "delete" if info.name.is_empty() => "deletecollection",
             verb => verb,
         };
+        if matches!(info.verb, "list" | "watch" | "deletecollection") && !watch_prefix {
+            let text = |key| query.get(key).unwrap_or_default();
+            info.selectors = Selectors::parse(text("fieldSelector"), text("labelSelector"));
+        }
         // A list or watch of one name is authorized as that name's.
-        if matches!(info.verb, "list" | "watch" | "deletecollection")
+        if matches!(info.verb, "list" | "watch")
             && info.name.is_empty()
-            && let Some(name) = only_name(query.get("fieldSelector").unwrap_or_default())
+            && let Some(name) = info.selectors.fields.required("metadata.name")
+            && api::validate::names::path_segment(name).is_empty()
         {
-            info.name = name;
+            info.name = name.to_owned();
         }
         info
     }
@@ -135,14 +143,6 @@ impl Info {
     pub(crate) fn collection(&self) -> bool {
         matches!(self.verb, "list" | "watch" | "deletecollection") || self.name.is_empty()
     }
-}
-
-fn only_name(selector: &str) -> Option<String> {
-    selector.split(',').find_map(|term| {
-        let value = term.strip_prefix("metadata.name=")?;
-        let value = value.strip_prefix('=').unwrap_or(value);
-        (!value.is_empty()).then(|| value.to_owned())
-    })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::annotations::Annotations;
-use crate::admission::policy::Policies;
+use crate::admission::policy::{self, Policies};
 use crate::admission::quota::Turns;
 use crate::admission::webhook::Webhooks;
 use crate::aggregation::{self, Aggregation};
@@ -33,6 +33,8 @@ use crate::audit::Audit;
 use crate::audit::record::{self, Begun, Record};
 use crate::auth::authn::{Authenticator, common_name};
 use crate::auth::chain::{Chain, ProxyCertificate};
+use crate::auth::legacy_token::Remarks;
+use crate::auth::node::node_of;
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
 use crate::auth::user::User;
 use crate::cache::Cache;
@@ -51,7 +53,7 @@ use crate::remote;
 use crate::resources::Resources;
 use crate::route::Info;
 use crate::state::State;
-use crate::{bootstrap, definitions, gzip, impersonate, pretty, servers};
+use crate::{bootstrap, definitions, gzip, impersonate, legacy_tokens, pretty, servers};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -138,7 +140,7 @@ impl ApiServer {
         ));
         let state = Arc::new(State {
             authenticator: authenticator.clone(),
-            authorizer: Authorizer::new(cache.clone()),
+            authorizer: Authorizer::new(&cache),
             fairness: Fairness::new(config.fairness, &cache),
             store: config.store,
             cache,
@@ -176,6 +178,8 @@ impl ApiServer {
         tasks.spawn(aggregation::keep_local(state.clone()));
         tasks.spawn(aggregation::keep_availability(state.clone()));
         tasks.spawn(definitions::run(state.clone()));
+        tasks.spawn(legacy_tokens::track(state.clone()));
+        tasks.spawn(policy::status::run(state.clone()));
         tasks.spawn(fairness::status::run(state.clone()));
         if let Some(file) = config.authentication.file {
             let (issuer, drain) = (state.issuer.clone(), state.drain.clone());
@@ -255,13 +259,16 @@ impl ApiServer {
     ) -> Result<Response<Body>, ApiError> {
         let state = &self.state;
         let is_public = !info.is_resource && nonresource::is_public(&info.path);
-        let mut user = match self.authenticate(info, &mut request).await {
+        let mut remarks = Remarks::default();
+        let found = self.authenticate(info, &mut request, &mut remarks).await;
+        let mut user = match found {
             Ok(user) => user,
             Err(_) if is_public => User::anonymous(),
             Err(error) => {
                 if let Some(record) = self.record(&request, info, &User::default(), false, id) {
                     let has_certificate = request.extensions().get::<PeerCertificate>().is_some();
                     let attempted = record::attempted(request.headers(), has_certificate);
+                    annotate(&record, &remarks);
                     record.unauthenticated(&attempted, &error).await;
                 }
                 return Err(error);
@@ -270,6 +277,7 @@ impl ApiServer {
         let record = self.record(&request, info, &user, true, id);
         let request = match &record {
             Some(record) => {
+                annotate(record, &remarks);
                 notes.record = Some(record.clone());
                 record.received().await?;
                 record.hear(request)
@@ -290,7 +298,7 @@ impl ApiServer {
         }
         // Held until there is an answer; a watch has one as soon as it begins.
         let _seats = self.admit(info, &user, &query, &mut notes.flow).await?;
-        self.authorize(info, &user, record.as_deref())?;
+        self.authorize(info, &user, record.as_deref()).await?;
         let elsewhere = aggregation::serving(state, &info.path);
         let elsewhere = elsewhere.or_else(|| aggregation::openapi_service(state, &info.path));
         if let Some(service) = elsewhere {
@@ -305,6 +313,9 @@ impl ApiServer {
         let Some(call) = self.call(info, query, &request, user)? else {
             return Ok(text(StatusCode::NOT_FOUND, "404 page not found\n"));
         };
+        for warning in remarks.warnings {
+            call.warn(warning);
+        }
         let annotations = call.annotations.clone();
         let served = pipeline::serve(call, info.verb, &info.rest, request).await;
         if let Some(record) = record {
@@ -364,6 +375,7 @@ impl ApiServer {
         &self,
         info: &Info,
         request: &mut Request<Body>,
+        remarks: &mut Remarks,
     ) -> Result<User, ApiError> {
         if let Some(user) = request.extensions().get::<User>() {
             return Ok(user.clone());
@@ -371,7 +383,10 @@ impl ApiServer {
         let chain = &self.state.authenticator;
         let extensions = request.extensions();
         let (peer, proxy) = (extensions.get::<PeerCertificate>(), extensions.get());
-        let found = chain.authenticate(request.headers(), peer, proxy).await;
+        let found = chain
+            .authenticate(request.headers(), peer, proxy, remarks)
+            .await;
+        legacy_tokens::heed(&self.state, remarks).await;
         chain.strip(request.headers_mut());
         let path = if info.is_resource { "" } else { &info.path };
         match found {
@@ -385,9 +400,20 @@ impl ApiServer {
         }
     }
 
-    fn authorize(&self, info: &Info, user: &User, record: Option<&Record>) -> Result<(), ApiError> {
+    async fn authorize(
+        &self,
+        info: &Info,
+        user: &User,
+        record: Option<&Record>,
+    ) -> Result<(), ApiError> {
         let attributes = attributes(info, user);
-        let decision = self.state.authorizer.authorize(&attributes);
+        let state = &self.state;
+        let mut decision = state.authorizer.authorize(&attributes);
+        if !decision.is_allowed() && state.store.is_shared() && node_of(user).is_some() {
+            // The node may have its pod from another server, and be ahead of this one.
+            pipeline::fresh(state).await?;
+            decision = state.authorizer.authorize(&attributes);
+        }
         let (Decision::Allow(reason) | Decision::NoOpinion(reason)) = &decision;
         if let Some(record) = record {
             let words = if decision.is_allowed() {
@@ -614,6 +640,13 @@ impl ApiServer {
     }
 }
 
+/// Tells the audit log what was said of the credentials.
+fn annotate(record: &Record, remarks: &Remarks) {
+    for (key, value) in &remarks.annotations {
+        record.annotate(key, value);
+    }
+}
+
 /// What a request is authorized by.
 fn attributes<'a>(info: &'a Info, user: &'a User) -> Attributes<'a> {
     Attributes {
@@ -626,6 +659,7 @@ fn attributes<'a>(info: &'a Info, user: &'a User) -> Attributes<'a> {
         namespace: &info.namespace,
         name: &info.name,
         path: if info.is_resource { "" } else { &info.path },
+        selectors: &info.selectors,
     }
 }
 

@@ -91,6 +91,47 @@ pub(crate) struct Ast {
     pub(crate) positions: Vec<usize>,
 }
 
+/// Whether `variable.field` or `variable.?field` is anywhere in a tree.
+pub(crate) fn selects(expr: &Expr, variable: &str, field: &str) -> bool {
+    let is_variable = |expr: &Expr| matches!(&expr.kind, Kind::Ident(name) if name == variable);
+    let within = |expr: &Expr| selects(expr, variable, field);
+    match &expr.kind {
+        Kind::Literal(_) | Kind::Ident(_) => false,
+        Kind::Select {
+            operand,
+            field: name,
+            ..
+        } => (name == field && is_variable(operand)) || within(operand),
+        Kind::Call {
+            function,
+            target,
+            args,
+        } => {
+            let optional = match args.as_slice() {
+                [operand, name] if function == "_?._" && is_variable(operand) => {
+                    matches!(&name.kind, Kind::Literal(Literal::String(name)) if name == field)
+                }
+                _ => false,
+            };
+            optional || target.as_deref().is_some_and(within) || args.iter().any(within)
+        }
+        Kind::List(items) => items.iter().any(|item| within(&item.value)),
+        Kind::Map(entries) => entries
+            .iter()
+            .any(|entry| within(&entry.key) || within(&entry.value)),
+        Kind::Struct { fields, .. } => fields.iter().any(|field| within(&field.value)),
+        Kind::Comprehension(looped) => [
+            &looped.range,
+            &looped.init,
+            &looped.condition,
+            &looped.step,
+            &looped.result,
+        ]
+        .into_iter()
+        .any(within),
+    }
+}
+
 /// The dotted name that nothing but identifiers and selections make up.
 pub(crate) fn qualified_name(expr: &Expr) -> Option<String> {
     match &expr.kind {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::ast::selects;
 use crate::check::{Checked, Scope, check};
 use crate::decl::Decl;
 use crate::error::EvalError;
@@ -137,6 +138,12 @@ impl Program {
     #[must_use]
     pub fn uses(&self, variable: &str) -> bool {
         self.used.contains(variable)
+    }
+
+    /// Whether it looks at this field of this variable anywhere, by its name.
+    #[must_use]
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        selects(&self.ast.root, variable, field)
     }
 
     /// What it can cost, when its variables have the shape of `root`.

@@ -7,6 +7,7 @@ use apiserver::Remote;
 use apiserver::auth::chain::Authentication;
 use apiserver::auth::front_proxy::FrontProxy;
 use apiserver::auth::oidc::config::{Claim, Configuration, JwtIssuer};
+use apiserver::auth::oidc::expressions::Expressions;
 use apiserver::auth::oidc::jwt::Algorithm;
 use apiserver::auth::webhook_token::WebhookTokenOptions;
 use clap::Args;
@@ -263,6 +264,7 @@ impl AuthenticationFlags {
                 prefix: self.oidc_groups_prefix.clone().unwrap_or_default(),
             }),
             uid: None,
+            expressions: Expressions::default(),
             required: required.collect::<Result<_>>()?,
         }))
     }

@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 use super::at::{At, Errors, get, same};
 use super::container::{self, Pod};
 use super::{meta, names, resources, scheduling, security, volume};
+use crate::meta::MIRROR;
 
 const MAX_DEADLINE_SECS: i64 = 2_147_483_647;
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A new pod.
 pub(super) fn create(pod: &At<'_, '_>, out: &mut Errors) {

@@ -71,7 +71,7 @@ pub(crate) async fn charge<'a>(
     let charged = match charges(call, &change) {
         // Another server may have given something back a moment ago.
         Err(_) => {
-            pipeline::fresh(call).await?;
+            pipeline::fresh(&call.state).await?;
             charges(call, &change)
         }
         charged => charged,

@@ -365,15 +365,9 @@ mod tests {
             ..User::default()
         };
         let mut attributes = Attributes {
-            user: &user,
             verb: words[1],
-            group: "",
             version: "v1",
-            resource: "",
-            subresource: "",
-            namespace: "",
-            name: "",
-            path: "",
+            ..Attributes::of(&user)
         };
         if words[2].starts_with('/') {
             attributes.path = words[2];

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::claims::{Claims, ClaimsError};
+use super::legacy_token::{self, LegacyClaims, LegacyError, Remarks};
 use super::live::LiveLookup;
 use super::oidc::OidcError;
 use super::user::{AUTHENTICATED, User};
@@ -54,6 +55,9 @@ pub enum AuthnError {
     /// The bearer token has ended, or what it is bound to is gone.
     #[error("invalid bearer token: {0}")]
     Claims(#[from] ClaimsError),
+    /// The bearer token is one of a Secret's, and is not good any more.
+    #[error("invalid bearer token: {0}")]
+    Legacy(#[from] LegacyError),
     /// The bearer token is of another issuer or known to a webhook only, and is not believed.
     #[error("invalid bearer token: {0}")]
     Foreigner(#[source] ForeignToken),
@@ -91,7 +95,15 @@ pub struct Authenticator {
     issuer: String,
     audiences: Vec<String>,
     /// Tokens whose signature was checked, by their digest: the rest is checked each time.
-    signed: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
+    signed: Mutex<HashMap<[u8; 32], Arc<Signed>>>,
+}
+
+/// What a key of ours has signed.
+enum Signed {
+    /// A token that ends.
+    Bound(Claims),
+    /// A token in a Secret.
+    Legacy(LegacyClaims),
 }
 
 impl Authenticator {
@@ -126,6 +138,7 @@ impl Authenticator {
         &self,
         headers: &HeaderMap,
         peer: Option<&PeerCertificate>,
+        remarks: &mut Remarks,
     ) -> Result<Option<User>, AuthnError> {
         let now = Timestamp::now();
         if let Some(PeerCertificate(der)) = peer {
@@ -133,7 +146,10 @@ impl Authenticator {
         }
         match bearer(headers) {
             None => Ok(None),
-            Some(token) => Ok(Some(self.token_user(&token, &self.audiences, now)?.0)),
+            Some(token) => {
+                let (user, _) = self.token_user(&token, &self.audiences, now, remarks)?;
+                Ok(Some(user))
+            }
         }
     }
 
@@ -146,27 +162,52 @@ impl Authenticator {
         token: &str,
         wanted: &[String],
         now: Timestamp,
+        remarks: &mut Remarks,
     ) -> Result<(User, Vec<String>), AuthnError> {
-        let claims = self.claims(token)?;
+        let signed = self.signed(token)?;
+        let found = match &*signed {
+            Signed::Bound(claims) => &claims.aud,
+            Signed::Legacy(_) => &self.audiences,
+        };
         let audiences: Vec<String> = wanted
             .iter()
-            .filter(|audience| claims.aud.contains(audience))
+            .filter(|audience| found.contains(audience))
             .cloned()
             .collect();
         if audiences.is_empty() {
-            let (found, wanted) = (claims.aud.clone(), wanted.to_vec());
+            let (found, wanted) = (found.clone(), wanted.to_vec());
             return Err(AuthnError::Audience { found, wanted });
         }
-        Ok((claims.check(&*self.lookup, now)?, audiences))
+        let user = match &*signed {
+            Signed::Bound(claims) => claims.check(&*self.lookup, now)?,
+            Signed::Legacy(claims) => claims.check(token, &*self.lookup, now, remarks)?,
+        };
+        Ok((user, audiences))
     }
 
-    fn claims(&self, token: &str) -> Result<Arc<Claims>, AuthnError> {
+    fn signed(&self, token: &str) -> Result<Arc<Signed>, AuthnError> {
         let key: [u8; 32] = Sha256::digest(token).into();
         let signed = || self.signed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(claims) = signed().get(&key) {
             return Ok(claims.clone());
         }
         let value = self.tokens.verify(token).map_err(AuthnError::Token)?;
+        let claims = Arc::new(self.ours(value)?);
+        let mut signed = signed();
+        if signed.len() >= REMEMBERED {
+            signed.clear();
+        }
+        signed.insert(key, claims.clone());
+        Ok(claims)
+    }
+
+    /// What claims are, by their issuer.
+    fn ours(&self, value: serde_json::Value) -> Result<Signed, AuthnError> {
+        if value["iss"] == legacy_token::ISSUER {
+            let claims = LegacyClaims::deserialize(value).map_err(|_other| AuthnError::Foreign)?;
+            let whole = claims.is_whole().then_some(Signed::Legacy(claims));
+            return whole.ok_or(AuthnError::Foreign);
+        }
         let claims = Claims::deserialize(value).map_err(|_other| AuthnError::Foreign)?;
         let account = &claims.bound;
         let name =
@@ -174,13 +215,7 @@ impl Authenticator {
         if claims.iss != self.issuer || claims.sub != name {
             return Err(AuthnError::Foreign);
         }
-        let claims = Arc::new(claims);
-        let mut signed = signed();
-        if signed.len() >= REMEMBERED {
-            signed.clear();
-        }
-        signed.insert(key, claims.clone());
-        Ok(claims)
+        Ok(Signed::Bound(claims))
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::authn::{Authenticator, AuthnError, bearer};
 use super::bootstrap_token;
 use super::front_proxy::FrontProxy;
+use super::legacy_token::Remarks;
 use super::live::LiveLookup;
 use super::oidc::config::{Anonymous, Configuration, JwtIssuer};
 use super::oidc::jwt::Unverified;
@@ -127,6 +128,7 @@ impl Chain {
         headers: &HeaderMap,
         peer: Option<&PeerCertificate>,
         proxy: Option<&ProxyCertificate>,
+        remarks: &mut Remarks,
     ) -> Result<Option<User>, AuthnError> {
         if let (Some(front), Some(ProxyCertificate(name))) = (&self.front_proxy, proxy)
             && front.allows(name)
@@ -139,10 +141,10 @@ impl Chain {
             None => bearer(headers),
         };
         match token {
-            None => self.accounts.authenticate(headers, peer),
+            None => self.accounts.authenticate(headers, peer, remarks),
             Some(token) => {
                 let (user, _) = self
-                    .token_user(&token, self.audiences(), Timestamp::now())
+                    .token_user(&token, self.audiences(), Timestamp::now(), remarks)
                     .await?;
                 Ok(Some(user))
             }
@@ -158,8 +160,9 @@ impl Chain {
         token: &str,
         wanted: &[String],
         now: Timestamp,
+        remarks: &mut Remarks,
     ) -> Result<(User, Vec<String>), AuthnError> {
-        let refused = match self.accounts.token_user(token, wanted, now) {
+        let refused = match self.accounts.token_user(token, wanted, now, remarks) {
             Err(error @ (AuthnError::Token(_) | AuthnError::Foreign)) => error,
             settled => return settled,
         };

@@ -136,17 +136,14 @@ fn question<'a>(
     namespace: &'a str,
     name: &'a str,
 ) -> Attributes<'a> {
-    let (group, version, subresource, path) = (GROUP, "v1", "", "");
     Attributes {
-        user,
         verb,
-        group,
-        version,
+        group: GROUP,
+        version: "v1",
         resource,
-        subresource,
         namespace,
         name,
-        path,
+        ..Attributes::of(user)
     }
 }
 

@@ -8,12 +8,15 @@ pub mod claims;
 pub mod defaults;
 pub mod escalation;
 pub mod front_proxy;
+pub mod legacy_token;
 pub mod live;
+pub(crate) mod node;
 pub mod oidc;
 mod policy;
 pub mod rbac;
 pub mod review;
 pub mod rule;
+pub mod selectors;
 #[cfg(test)]
 mod testing;
 pub mod token;

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::chain::Chain;
+use super::legacy_token::Remarks;
 use super::rbac::{Attributes, Authorizer, Decision};
+use super::selectors::{self, Selectors};
 use super::token::strings;
 use super::user::User;
 
@@ -138,7 +140,11 @@ pub fn self_subject(user: &User, review: Value) -> Value {
 ///
 /// # Errors
 /// 400 without a token.
-pub async fn token(authenticator: &Chain, review: Value) -> Result<Value, ApiError> {
+pub async fn token(
+    authenticator: &Chain,
+    review: Value,
+    remarks: &mut Remarks,
+) -> Result<Value, ApiError> {
     let token = review["spec"]["token"].as_str().unwrap_or_default();
     if token.is_empty() {
         let words = "token is required for TokenReview in authentication";
@@ -149,7 +155,7 @@ pub async fn token(authenticator: &Chain, review: Value) -> Result<Value, ApiErr
         wanted = authenticator.audiences().to_vec();
     }
     let status = match authenticator
-        .token_user(token, &wanted, Timestamp::now())
+        .token_user(token, &wanted, Timestamp::now(), remarks)
         .await
     {
         Ok((user, audiences)) => {
@@ -177,22 +183,30 @@ fn decide(
         "nonResourceAttributes"
     };
     let text = |field: &str| spec[of][field].as_str().unwrap_or_default();
+    let (selectors, faults) = Selectors::of_review(&spec["resourceAttributes"]);
     let attributes = Attributes {
         user,
         verb: text("verb"),
         group: text("group"),
-        version: text("version"),
+        version: match text("version") {
+            "" => "*",
+            version => version,
+        },
         resource: text("resource"),
         subresource: text("subresource"),
         namespace: text("namespace"),
         name: text("name"),
         path: text("path"),
+        selectors: &selectors,
     };
     let decision = authorizer.authorize(&attributes);
     let mut status = json!({"allowed": decision.is_allowed()});
     let (Decision::Allow(reason) | Decision::NoOpinion(reason)) = decision;
     if !reason.is_empty() {
         status["reason"] = json!(reason);
+    }
+    if !faults.is_empty() {
+        status["evaluationError"] = json!(faults.join("; "));
     }
     Ok(with_status(review, status))
 }
@@ -232,7 +246,8 @@ fn check_attributes(spec: &Value) -> Vec<FieldError> {
                 words,
             )]
         }
-        _ => Vec::new(),
+        (true, false) => selectors::check(resource),
+        (false, true) => Vec::new(),
     }
 }
 

@@ -217,7 +217,7 @@ fn reference(object: &Value) -> Reference {
 }
 
 /// The list of strings in a value.
-pub(super) fn strings(value: &Value) -> Vec<String> {
+pub(crate) fn strings(value: &Value) -> Vec<String> {
     let list = value.as_array().into_iter().flatten();
     list.filter_map(|item| Some(item.as_str()?.to_owned()))
         .collect()

@@ -1,7 +1,9 @@
 //! The identity of a caller.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
+use cel::{Decl, ListKind, Shape};
 use serde_json::{Map, Value, json};
 
 /// The group of all who have shown credentials.
@@ -52,6 +54,23 @@ impl User {
         put("extra", json!(self.extra), self.extra.is_empty());
         Value::Object(info)
     }
+}
+
+/// What expressions see of a user.
+pub(crate) fn decl() -> &'static Arc<Decl> {
+    static DECL: OnceLock<Arc<Decl>> = OnceLock::new();
+    DECL.get_or_init(|| {
+        let decl = |shape| Arc::new(Decl::new(shape));
+        let text = decl(Shape::String);
+        let texts = decl(Shape::List(text.clone(), ListKind::Atomic));
+        let fields = [
+            ("username", text.clone()),
+            ("uid", text),
+            ("groups", texts.clone()),
+            ("extra", decl(Shape::Map(texts))),
+        ];
+        Arc::new(Decl::object("kubernetes.UserInfo", fields))
+    })
 }
 
 /// The user name of a service account.

@@ -219,15 +219,13 @@ mod tests {
             let (resource, subresource) = words[1].split_once('/').unwrap_or((words[1], ""));
             let is_path = words[1].starts_with('/');
             schema.matches(&Attributes {
-                user: who,
                 verb: words[0],
-                group: "",
                 version: "v1",
                 resource: if is_path { "" } else { resource },
                 subresource: if is_path { "" } else { subresource },
                 namespace: words.get(2).copied().unwrap_or_default(),
-                name: "",
                 path: if is_path { words[1] } else { "" },
+                ..Attributes::of(who)
             })
         };
         for (line, wanted) in [

@@ -13,8 +13,6 @@ use crate::pipeline::Call;
 
 pub(crate) struct Pods;
 
-/// Set on pods that mirror a node's static ones.
-pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// How long a pod stays on a node that is not ready or cannot be reached.
 const TOLERATION_SECS: i64 = 300;
 const NODE_TROUBLE: &[&str] = &[

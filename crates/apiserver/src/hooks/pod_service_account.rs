@@ -1,10 +1,9 @@
 //! The ServiceAccount of a pod: it must exist, and its token is mounted into the containers.
 
-use api::meta;
+use api::meta::{self, MIRROR};
 use api::status::ApiError;
 use serde_json::{Value, json};
 
-use super::pod::MIRROR;
 use super::{set, spec_mut, text};
 use crate::pipeline::{Call, meta as system};
 

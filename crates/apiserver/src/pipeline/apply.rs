@@ -27,14 +27,14 @@ pub(crate) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
             match update::change(call, |old| applied(call, Some(old), &config)).await {
                 Ok(object) => return call.respond(&form, StatusCode::OK, object).await,
                 // It went meanwhile.
-                Err(error) if error.reason == "NotFound" => super::fresh(call).await?,
+                Err(error) if error.reason == "NotFound" => super::fresh(&call.state).await?,
                 Err(error) => return Err(error),
             }
         } else if call.subresource.is_empty() {
             match create(call, &config).await {
                 Ok(object) => return call.respond(&form, StatusCode::CREATED, object).await,
                 // It came meanwhile.
-                Err(error) if error.reason == "AlreadyExists" => super::fresh(call).await?,
+                Err(error) if error.reason == "AlreadyExists" => super::fresh(&call.state).await?,
                 Err(error) => return Err(error),
             }
         } else {

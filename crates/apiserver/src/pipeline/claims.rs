@@ -66,7 +66,7 @@ pub(crate) fn allocate(
 
 /// Lets the cache see what another server has claimed.
 pub(crate) async fn learn(call: &Call) {
-    if let Err(error) = super::fresh(call).await {
+    if let Err(error) = super::fresh(&call.state).await {
         tracing::debug!("after a lost claim: {error}");
     }
 }

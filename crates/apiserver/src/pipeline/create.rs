@@ -99,7 +99,7 @@ async fn try_create(
     let kind = call.state.kind(&call.resource);
     if kind.get_key(&local).is_some() {
         // Another server may have deleted it a moment ago.
-        super::fresh(call).await?;
+        super::fresh(&call.state).await?;
         if kind.get_key(&local).is_some() {
             return Err(Failed::Conflict(None));
         }
@@ -115,7 +115,6 @@ async fn try_create(
 /// A PUT or an apply that makes an object needs the right to create it, too.
 pub(crate) fn may_create(call: &Call) -> Result<(), ApiError> {
     let attributes = Attributes {
-        user: &call.user,
         verb: "create",
         group: &call.resource.group,
         version: &call.resource.version,
@@ -123,7 +122,7 @@ pub(crate) fn may_create(call: &Call) -> Result<(), ApiError> {
         subresource: &call.subresource,
         namespace: &call.namespace,
         name: &call.name,
-        path: "",
+        ..Attributes::of(&call.user)
     };
     match call.state.authorizer.authorize(&attributes) {
         Decision::Allow(_) => Ok(()),

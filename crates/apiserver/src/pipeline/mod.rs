@@ -176,7 +176,7 @@ pub(crate) async fn serve(
     }
     check_verb(&call, verb)?;
     if verb != "create" && call.query.text("resourceVersion").is_none_or(str::is_empty) {
-        fresh(&call).await?;
+        fresh(&call.state).await?;
     }
     let call = Arc::new(call);
     let mut response = match verb {
@@ -222,8 +222,7 @@ const FRESH_LIMIT: Duration = Duration::from_secs(3);
 
 /// Waits until the cache shows everything that had been acknowledged by any server when the request
 /// came. Where this server is the only one that takes no time.
-pub(crate) async fn fresh(call: &Call) -> Result<(), ApiError> {
-    let state = &call.state;
+pub(crate) async fn fresh(state: &State) -> Result<(), ApiError> {
     let newest = state.store.sync().await;
     let newest = newest.map_err(|error| write::store_error(&error))?;
     if state.cache.wait(newest, FRESH_LIMIT).await {

@@ -6,8 +6,10 @@ use http::{Response, StatusCode};
 
 use crate::admission::attributes::{BodyKind, Operation};
 use crate::admission::chain;
+use crate::auth::legacy_token::Remarks;
 use crate::auth::review;
 use crate::http::Body;
+use crate::legacy_tokens;
 use crate::pipeline::{Call, stages};
 
 /// Serves POST.
@@ -19,7 +21,18 @@ pub(super) async fn serve(call: &Call, body: &Bytes) -> Result<Response<Body>, A
     let state = &call.state;
     let authorizer = &state.authorizer;
     let answer = match &*res.plural {
-        "tokenreviews" => review::token(&state.authenticator, asked).await?,
+        "tokenreviews" => {
+            let mut remarks = Remarks::default();
+            let answer = review::token(&state.authenticator, asked, &mut remarks).await;
+            legacy_tokens::heed(state, &remarks).await;
+            for warning in remarks.warnings {
+                call.warn(warning);
+            }
+            for (key, value) in &remarks.annotations {
+                call.annotate(key, value);
+            }
+            answer?
+        }
         "selfsubjectreviews" => review::self_subject(&call.user, asked),
         "subjectaccessreviews" => review::subject_access(authorizer, asked)?,
         "localsubjectaccessreviews" => {

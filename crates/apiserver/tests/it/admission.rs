@@ -3,6 +3,7 @@
 mod kinds;
 mod pod_security;
 mod policies;
+mod policy_status;
 mod quota;
 mod webhooks;
 

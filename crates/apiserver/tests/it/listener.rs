@@ -27,14 +27,14 @@ fn resident_kib() -> u64 {
     kib.parse().unwrap()
 }
 
-struct Door {
+pub struct Door {
     address: std::net::SocketAddr,
     authority: Authority,
 }
 
 impl Door {
     /// Opens it, and the task that ends with the drain.
-    async fn open(c: &Cluster) -> (Self, tokio::task::JoinHandle<()>) {
+    pub async fn open(c: &Cluster) -> (Self, tokio::task::JoinHandle<()>) {
         let authority = Authority::load_or_create(c.dir.path()).unwrap();
         let pair = authority
             .issue(&Leaf {
@@ -55,7 +55,11 @@ impl Door {
         (door, serving)
     }
 
-    async fn connect(&self, protocol: &[u8], user: Option<(&str, &str)>) -> TlsStream<TcpStream> {
+    pub async fn connect(
+        &self,
+        protocol: &[u8],
+        user: Option<(&str, &str)>,
+    ) -> TlsStream<TcpStream> {
         let pair = user.map(|(name, group)| client(&self.authority, name, &[group]));
         self.connect_with(protocol, pair).await
     }

@@ -16,7 +16,9 @@ mod harness;
 mod hostile;
 mod https;
 mod kinds;
+mod legacy_tokens;
 mod listener;
+mod node_access;
 mod oidc;
 
 mod protobuf;

@@ -6,6 +6,7 @@
 
 mod baseline;
 mod checks;
+mod metrics;
 mod namespace;
 mod policy;
 mod restricted;
@@ -21,6 +22,7 @@ pub use policy::{Level, LevelVersion, Policy, PolicyError, Version};
 use crate::hooks::text;
 use crate::pipeline::Call;
 use checks::{Pod, Violations};
+use metrics::Request;
 
 /// The plugin's configuration, as upstream's `PodSecurityConfiguration`.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +57,8 @@ pub(crate) fn admit(call: &Call, new: &Value, old: Option<&Value>) -> Result<(),
         ("", "pods") => pod(call, new, old),
         _ => {
             if let Some(template) = template(call) {
-                controller(call, new, template);
+                let is_update = old.is_some();
+                controller(Request { call, is_update }, new, template);
             }
             Ok(())
         }
@@ -75,7 +78,8 @@ fn template(call: &Call) -> Option<&'static str> {
 }
 
 /// Whether the request is not looked at, whatever it writes.
-fn exempt(call: &Call) -> bool {
+fn exempt(request: Request<'_>) -> bool {
+    let call = request.call;
     let config = &call.state.admission.pod_security;
     let why = if config.exempts_namespace(&call.namespace) {
         "namespace"
@@ -85,13 +89,16 @@ fn exempt(call: &Call) -> bool {
         return false;
     };
     annotate(call, "exempt", why);
+    request.exempted();
     true
 }
 
-fn exempts_class(call: &Call, spec: &Value) -> bool {
-    let exempt = call.state.admission.pod_security.exempts_class_of(spec);
+fn exempts_class(request: Request<'_>, spec: &Value) -> bool {
+    let config = &request.call.state.admission.pod_security;
+    let exempt = config.exempts_class_of(spec);
     if exempt {
-        annotate(call, "exempt", "runtimeClass");
+        annotate(request.call, "exempt", "runtimeClass");
+        request.exempted();
     }
     exempt
 }
@@ -100,35 +107,51 @@ fn annotate(call: &Call, key: &str, value: &str) {
     call.annotate(&format!("pod-security.kubernetes.io/{key}"), value);
 }
 
-/// What the call's namespace asks for.
-fn policy(call: &Call) -> Option<Policy> {
-    let namespace = call.state.core("namespaces").get("", &call.namespace)?;
+/// What the call's namespace asks for, and whether that can be read.
+fn policy(request: Request<'_>) -> Option<(Policy, bool)> {
+    let call = request.call;
+    let Some(namespace) = call.state.core("namespaces").get("", &call.namespace) else {
+        request.failed(true);
+        return None;
+    };
     let defaults = &call.state.admission.pod_security.defaults;
-    Some(Policy::of(namespace.labels.as_deref(), defaults).0)
+    let (policy, errors) = Policy::of(namespace.labels.as_deref(), defaults);
+    Some((policy, errors.is_empty()))
 }
 
 fn pod(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    let is_update = old.is_some();
+    let request = Request { call, is_update };
     // Every other subresource may change the spec.
-    if matches!(call.subresource.as_str(), "binding" | "eviction" | "status")
-        || exempt(call)
-        || old.is_some_and(|old| !changes_images(new, old))
-    {
+    if matches!(call.subresource.as_str(), "binding" | "eviction" | "status") || exempt(request) {
         return Ok(());
     }
-    let Some(policy) = policy(call) else {
+    let Some((policy, is_read)) = policy(request) else {
         let why = format!("failed to lookup namespace {:?}", call.namespace);
         return Err(ApiError::internal(why));
     };
+    if is_read && policy.is_privileged() {
+        annotate(call, "enforce-policy", &policy.enforce.to_string());
+        request.evaluated(true, policy.enforce, "enforce");
+        return Ok(());
+    }
+    if old.is_some_and(|old| !changes_images(new, old)) {
+        return Ok(());
+    }
     let Some(pod) = Pod::of(new) else {
         return Ok(());
     };
-    if exempts_class(call, pod.spec) {
+    if exempts_class(request, pod.spec) {
         return Ok(());
+    }
+    if !is_read {
+        request.failed(false);
     }
     annotate(call, "enforce-policy", &policy.enforce.to_string());
     let found = checks::evaluate(policy.enforce, &pod);
+    request.evaluated(found.is_none(), policy.enforce, "enforce");
     if let Some(found) = &found {
-        audit(call, &policy, &pod, meta::name(new));
+        audit(request, &policy, &pod, meta::name(new));
         let why = format!(
             "violates PodSecurity \"{}\": {}",
             policy.enforce,
@@ -136,38 +159,48 @@ fn pod(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
         );
         return Err(ApiError::forbidden("", "pods", meta::name(new), why));
     }
-    report(call, &policy, &pod, meta::name(new));
+    report(request, &policy, &pod, meta::name(new));
     Ok(())
 }
 
-fn controller(call: &Call, new: &Value, template: &str) {
-    if !call.subresource.is_empty() || exempt(call) {
+fn controller(request: Request<'_>, new: &Value, template: &str) {
+    if !request.call.subresource.is_empty() || exempt(request) {
         return;
     }
-    let (Some(policy), Some(pod)) = (policy(call), new.pointer(template).and_then(Pod::of)) else {
+    let Some((policy, is_read)) = policy(request) else {
         return;
     };
-    if !exempts_class(call, pod.spec) {
-        report(call, &policy, &pod, meta::name(new));
+    let Some(pod) = new.pointer(template).and_then(Pod::of) else {
+        return;
+    };
+    if exempts_class(request, pod.spec) {
+        return;
     }
+    if !is_read {
+        request.failed(false);
+    }
+    report(request, &policy, &pod, meta::name(new));
 }
 
 /// Says what would be refused under the levels that are only audited and warned of.
-fn report(call: &Call, policy: &Policy, pod: &Pod<'_>, name: &str) {
+fn report(request: Request<'_>, policy: &Policy, pod: &Pod<'_>, name: &str) {
     let words = |level: LevelVersion, found: &Violations| {
         format!("would violate PodSecurity \"{level}\": {}", found.details())
     };
     if let Some(found) = checks::evaluate(policy.warn, pod) {
-        call.warn(words(policy.warn, &found));
+        request.call.warn(words(policy.warn, &found));
+        request.evaluated(false, policy.warn, "warn");
     }
-    audit(call, policy, pod, name);
+    audit(request, policy, pod, name);
 }
 
 /// Notes in the audit log, or in the server's own where there is none, what `audit` finds.
-fn audit(call: &Call, policy: &Policy, pod: &Pod<'_>, name: &str) {
+fn audit(request: Request<'_>, policy: &Policy, pod: &Pod<'_>, name: &str) {
     let Some(found) = checks::evaluate(policy.audit, pod) else {
         return;
     };
+    let call = request.call;
+    request.evaluated(false, policy.audit, "audit");
     let words = format!(
         "would violate PodSecurity \"{}\": {}",
         policy.audit,

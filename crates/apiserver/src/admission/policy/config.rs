@@ -92,9 +92,15 @@ fn binding(object: &Value) -> Binding {
     }
 }
 
+/// A list in an object, empty where there is none.
+pub(super) fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
+    let list = object[name].as_array();
+    list.map(Vec::as_slice).unwrap_or_default()
+}
+
 fn policy(object: &Value) -> Policy {
     let spec = &object["spec"];
-    let list = |name: &str| spec[name].as_array().map(Vec::as_slice).unwrap_or_default();
+    let list = |name: &str| list(spec, name);
     let param_kind = spec.get("paramKind").map(|kind| {
         (
             text(kind, "/apiVersion").to_owned(),

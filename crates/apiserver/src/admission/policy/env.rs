@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::CONDITIONS_BUDGET;
 use super::facts::{Asker, Facts};
+use crate::auth::user;
 use crate::hooks::text;
 use crate::pipeline::Call;
 
@@ -49,15 +50,6 @@ pub(super) fn request_decl() -> &'static Arc<Decl> {
             "kubernetes.GroupVersionResource",
             &[("group", &text), ("version", &text), ("resource", &text)],
         );
-        let user = object(
-            "kubernetes.UserInfo",
-            &[
-                ("username", &text),
-                ("uid", &text),
-                ("groups", &strings()),
-                ("extra", &decl(Shape::Map(strings()))),
-            ],
-        );
         object(
             "kubernetes.AdmissionRequest",
             &[
@@ -70,7 +62,7 @@ pub(super) fn request_decl() -> &'static Arc<Decl> {
                 ("name", &text),
                 ("namespace", &text),
                 ("operation", &text),
-                ("userInfo", &user),
+                ("userInfo", user::decl()),
                 ("dryRun", &decl(Shape::Bool)),
                 ("options", &decl(Shape::Dyn)),
             ],
@@ -149,6 +141,16 @@ pub(crate) struct Names {
 pub(crate) struct Compiler {
     /// The types of variables; none where there are no variables at all.
     variables: Option<BTreeMap<String, Type>>,
+    /// What objects are known to be, where that is what is checked.
+    types: Option<Types>,
+}
+
+/// What the objects of an expression are.
+#[derive(Debug)]
+pub(super) struct Types {
+    pub(super) object: Arc<Decl>,
+    /// Anything, where that is not known.
+    pub(super) params: Option<Arc<Decl>>,
 }
 
 impl Compiler {
@@ -156,6 +158,15 @@ impl Compiler {
     pub(crate) fn composing() -> Self {
         Self {
             variables: Some(BTreeMap::new()),
+            types: None,
+        }
+    }
+
+    /// One that holds expressions against types; what it makes is not to be evaluated.
+    pub(super) fn checking(types: Types) -> Self {
+        Self {
+            types: Some(types),
+            ..Self::composing()
         }
     }
 
@@ -170,18 +181,21 @@ impl Compiler {
         types: &[Type],
     ) -> Result<Program, String> {
         let dynamic = decl(Shape::Dyn);
+        let object = self.types.as_ref().map_or(&dynamic, |types| &types.object);
+        let params = self.types.as_ref().and_then(|types| types.params.as_ref());
         let mut env = Env::new()
-            .with_data("object", &dynamic)
-            .with_data("oldObject", &dynamic)
+            .with_data("object", object)
+            .with_data("oldObject", object)
             .with_data("request", request_decl())
             .with_data("namespaceObject", namespace_decl());
         if names.params {
-            env = env.with_data("params", &dynamic);
+            env = env.with_data("params", params.unwrap_or(&dynamic));
         }
         if names.authorizer {
-            env = env
-                .with_authorizer("authorizer")
-                .with_resource_check("authorizer.requestResource");
+            env = env.with_authorizer("authorizer");
+            if self.types.is_none() {
+                env = env.with_resource_check("authorizer.requestResource");
+            }
         }
         if names.mutation {
             env = env.with_mutation();
@@ -192,7 +206,10 @@ impl Compiler {
                 .with_object(VARIABLES, variables.clone());
         }
         let compiled = env.compile(source);
-        let program = compiled.map_err(|issues| format!("compilation failed: {issues}"))?;
+        let program = compiled.map_err(|issues| match self.types {
+            None => format!("compilation failed: {issues}"),
+            Some(_) => issues.to_string(),
+        })?;
         if types.is_empty() || types.contains(program.ty()) {
             return Ok(program);
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::env::{namespace_decl, request_decl};
 use crate::admission::attributes::{Attributes, GroupVersionKind, GroupVersionResource};
 use crate::auth::rbac;
+use crate::auth::selectors::Selectors;
 use crate::auth::user::{AUTHENTICATED, User, service_account_name};
 use crate::pipeline::Call;
 
@@ -117,6 +118,7 @@ impl cel::Authorizer for Asker<'_> {
                 &account
             }
         };
+        let selectors = Selectors::parse(&question.field_selector, &question.label_selector);
         let attributes = rbac::Attributes {
             user,
             verb: &question.verb,
@@ -127,6 +129,7 @@ impl cel::Authorizer for Asker<'_> {
             namespace: &question.namespace,
             name: &question.name,
             path: question.path.as_deref().unwrap_or_default(),
+            selectors: &selectors,
         };
         let (allowed, reason) = match self.0.state.authorizer.authorize(&attributes) {
             rbac::Decision::Allow(reason) => (true, reason),

@@ -7,8 +7,11 @@
 pub(crate) mod config;
 pub(crate) mod env;
 mod facts;
+mod metrics;
 pub(crate) mod mutating;
 mod params;
+pub(crate) mod status;
+mod types;
 pub(crate) mod validating;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,6 +2,7 @@
 //! when somebody after them changed it and they want that.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use api::fields::Form;
 use api::status::ApiError;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::config::{Binding, Mutation, Policy};
 use super::env::Evaluator;
 use super::facts::{Asker, Facts, Version};
+use super::metrics::Judge;
 use super::validating::bound;
 use super::{BUDGET, MUTATING, forbidden, namespace_object};
 use crate::admission::attributes::{Attributes, GroupVersionResource};
@@ -132,7 +134,8 @@ async fn ask(
         };
         for params in all {
             *asked = true;
-            if let Err(why) = mutate(policy, attributes, version, params).await? {
+            let mutated = mutate(policy, &binding.name, attributes, version, params);
+            if let Err(why) = mutated.await? {
                 return Ok(Err(fault(why)));
             }
         }
@@ -153,6 +156,7 @@ async fn params_of(
 /// Each mutation works on what the one before made.
 async fn mutate(
     policy: &Policy,
+    binding: &str,
     attributes: &mut Attributes<'_>,
     version: Version<'_>,
     params: Value,
@@ -174,27 +178,40 @@ async fn mutate(
                 Err(why) => return Ok(Err(why)),
             }
         }
-        let live = attributes.shown(&attributes.object, version.object);
-        let made = match evaluate(policy, mutation, &facts, attributes) {
-            Ok(made) => made,
-            Err(why) => return Ok(Err(why)),
+        let began = Instant::now();
+        let done = change(policy, mutation, &facts, attributes, version).await;
+        let judge = Judge {
+            state: &attributes.call.state,
+            policy: &policy.name,
+            binding,
         };
-        let changed = if mutation.json_patch {
-            patched(&live, &made)
-        } else {
-            applied(attributes, version.object, &live, made)
-        };
-        match changed {
-            Ok(Some(object)) if object != live => {
-                if let Err(why) = attributes.take(object, version.object).await {
-                    return Ok(Err(why));
-                }
-            }
-            Ok(_) => {}
-            Err(why) => return Ok(Err(why)),
+        judge.mutated(done.as_ref().err().map(String::as_str), began.elapsed());
+        if done.is_err() {
+            return Ok(done);
         }
     }
     Ok(Ok(()))
+}
+
+/// One mutation.
+async fn change(
+    policy: &Policy,
+    mutation: &Mutation,
+    facts: &Facts,
+    attributes: &mut Attributes<'_>,
+    version: Version<'_>,
+) -> Result<(), String> {
+    let live = attributes.shown(&attributes.object, version.object);
+    let made = evaluate(policy, mutation, facts, attributes)?;
+    let changed = if mutation.json_patch {
+        patched(&live, &made)
+    } else {
+        applied(attributes, version.object, &live, made)
+    };
+    match changed? {
+        Some(object) if object != live => attributes.take(object, version.object).await,
+        _ => Ok(()),
+    }
 }
 
 /// The JSON that a mutation's expression makes.

@@ -1,6 +1,7 @@
 //! Policies that refuse, warn, or are noted.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use api::status::ApiError;
 use cel::Value as Cel;
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use super::config::{Binding, Policy, Validation};
 use super::env::Evaluator;
 use super::facts::{Asker, Facts, Version};
+use super::metrics::Judge;
 use super::{BUDGET, VALIDATING, forbidden, namespace_object, params};
 use crate::admission::attributes::Attributes;
 
@@ -20,8 +22,21 @@ const LONGEST_ANNOTATION: usize = 10 * 1024;
 /// What is held against a write.
 struct Denial {
     message: String,
+    /// How long it took to find.
+    took: Duration,
     /// Empty where the validation says none.
     reason: String,
+}
+
+impl Denial {
+    /// What could not be evaluated.
+    fn failure(message: String, took: Duration) -> Self {
+        Self {
+            message,
+            took,
+            reason: String::new(),
+        }
+    }
 }
 
 /// A refusal, and by whom.
@@ -64,7 +79,7 @@ pub(crate) async fn run(attributes: &Attributes<'_>) -> Result<(), ApiError> {
             };
             for mut facts in facts {
                 facts.namespace = namespace_object(attributes)?;
-                let judged = judge(policy, &facts, attributes, &mut noted);
+                let judged = judge(policy, binding, &facts, attributes, &mut noted);
                 act(policy, binding, attributes, judged, &mut refusals);
             }
         }
@@ -84,10 +99,7 @@ fn misconfigured<'p>(
     binding: Option<&'p Binding>,
     message: String,
 ) -> Option<Refusal<'p>> {
-    let denial = Denial {
-        message,
-        reason: String::new(),
-    };
+    let denial = Denial::failure(message, Duration::ZERO);
     let refusal = Refusal {
         policy,
         binding,
@@ -129,6 +141,7 @@ type Judged = (Vec<(usize, Denial)>, Vec<Denial>);
 
 fn judge(
     policy: &Policy,
+    binding: &Binding,
     facts: &Facts,
     attributes: &Attributes<'_>,
     noted: &mut BTreeMap<String, Vec<String>>,
@@ -137,8 +150,8 @@ fn judge(
         if policy.fail_open {
             return Judged::default();
         }
-        let reason = String::new();
-        (vec![(0, Denial { message, reason })], Vec::new())
+        let denial = Denial::failure(message, Duration::ZERO);
+        (vec![(0, denial)], Vec::new())
     };
     match policy
         .conditions
@@ -155,16 +168,19 @@ fn judge(
     };
     let mut denials = Vec::new();
     for (index, validation) in policy.validations.iter().enumerate() {
+        let began = Instant::now();
         let denial = match evaluator.eval(&validation.source, &validation.program) {
             Err(spent) => return failed(spent.to_string()),
             Ok(Ok(Cel::Bool(true))) => continue,
-            Ok(Err(_)) if policy.fail_open => continue,
-            Ok(Err(message)) => Denial {
-                message,
-                reason: String::new(),
-            },
+            Ok(Err(fault)) if policy.fail_open => {
+                let by = by(policy, binding, attributes);
+                by.validated(&fault, "allow", began.elapsed());
+                continue;
+            }
+            Ok(Err(message)) => Denial::failure(message, began.elapsed()),
             Ok(Ok(_)) => Denial {
                 message: message(validation, &mut evaluator),
+                took: began.elapsed(),
                 reason: validation.reason.clone(),
             },
         };
@@ -175,6 +191,7 @@ fn judge(
         return (denials, refused);
     };
     for annotation in &policy.annotations {
+        let began = Instant::now();
         let fault = match evaluator.eval(&annotation.source, &annotation.program) {
             Err(spent) => return failed(spent.to_string()),
             Ok(Ok(Cel::String(value))) => {
@@ -190,10 +207,7 @@ fn judge(
             Ok(Err(_)) if policy.fail_open => continue,
             Ok(Err(fault)) => fault,
         };
-        refused.push(Denial {
-            message: fault,
-            reason: String::new(),
-        });
+        refused.push(Denial::failure(fault, began.elapsed()));
     }
     (denials, refused)
 }
@@ -234,6 +248,14 @@ fn message<'a>(validation: &'a Validation, evaluator: &mut Evaluator<'a>) -> Str
     validation.message.clone()
 }
 
+fn by<'a>(policy: &'a Policy, binding: &'a Binding, attributes: &Attributes<'a>) -> Judge<'a> {
+    Judge {
+        state: &attributes.call.state,
+        policy: &policy.name,
+        binding: &binding.name,
+    }
+}
+
 /// Does with what was found what the binding says.
 fn act<'p>(
     policy: &'p Policy,
@@ -247,8 +269,16 @@ fn act<'p>(
         binding: Some(binding),
         denial,
     };
+    let counted = by(policy, binding, attributes);
+    for denial in &refused {
+        counted.validated(&denial.message, "deny", denial.took);
+    }
     for (index, denial) in denials {
         let does = |action: &str| binding.actions.iter().any(|own| own == action);
+        for action in &binding.actions {
+            let action = action.to_ascii_lowercase();
+            counted.validated(&denial.message, &action, denial.took);
+        }
         if does("Audit") {
             let failure = json!([{
                 "message": denial.message,

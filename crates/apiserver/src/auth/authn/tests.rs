@@ -66,7 +66,7 @@ async fn credentials_become_users() {
     let with = |token: &str| headers(AUTHORIZATION, &format!("Bearer {token}"));
     let name = |headers: &HeaderMap| {
         authenticator
-            .authenticate(headers, None)
+            .authenticate(headers, None, &mut Remarks::default())
             .map(|user| user.map(|user| user.name))
     };
     let robot = Ok(Some("system:serviceaccount:dev:robot".to_owned()));
@@ -110,19 +110,21 @@ async fn credentials_become_users() {
     );
     let post = |spec| json!({"kind": "TokenReview", "spec": spec});
     let asked = post(json!({"token": good, "audiences": ["x", "vault"]}));
-    let vault = review::token(&chain, asked).await;
+    let vault = review::token(&chain, asked, &mut Remarks::default()).await;
     let status = vault.unwrap()["status"].take();
     assert_eq!(
         (&status["authenticated"], &status["audiences"]),
         (&json!(true), &json!(["vault"]))
     );
     assert_eq!(status["user"]["uid"], "u-1");
-    let bad = review::token(&chain, post(json!({"token": "x.y.z"})))
+    let mut remarks = Remarks::default();
+    let bad = review::token(&chain, post(json!({"token": "x.y.z"})), &mut remarks)
         .await
         .unwrap();
     assert_eq!(bad["status"].get("authenticated"), None);
     assert!(bad["status"]["error"].is_string());
-    assert!(review::token(&chain, post(json!({}))).await.is_err());
+    let none = review::token(&chain, post(json!({})), &mut remarks).await;
+    assert!(none.is_err());
 
     // The signature is remembered, the account is not.
     world.delete(&account).await;
@@ -145,7 +147,11 @@ async fn credentials_become_users() {
     };
     let certificate = peer(&leaf("jane", 60));
     let user = authenticator
-        .authenticate(&with("rubbish"), Some(&certificate))
+        .authenticate(
+            &with("rubbish"),
+            Some(&certificate),
+            &mut Remarks::default(),
+        )
         .unwrap()
         .unwrap();
     assert_eq!(user.name, "jane");
@@ -155,7 +161,8 @@ async fn credentials_become_users() {
     );
     let id = &user.extra["authentication.kubernetes.io/credential-id"][0];
     assert_eq!(id.strip_prefix("X509SHA256=").unwrap().len(), 64);
-    let nobody = authenticator.authenticate(&HeaderMap::new(), Some(&peer(&leaf("", 60))));
+    let (nameless, mut remarks) = (peer(&leaf("", 60)), Remarks::default());
+    let nobody = authenticator.authenticate(&HeaderMap::new(), Some(&nameless), &mut remarks);
     assert_eq!(
         nobody,
         Err(AuthnError::Certificate {
@@ -170,7 +177,7 @@ async fn credentials_become_users() {
     let rubbish = PeerCertificate(CertificateDer::from(vec![0x30, 0x03]));
     assert!(
         authenticator
-            .authenticate(&HeaderMap::new(), Some(&rubbish))
+            .authenticate(&HeaderMap::new(), Some(&rubbish), &mut Remarks::default())
             .is_err()
     );
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::config::JwtIssuer;
+use super::expressions;
 use crate::auth::user::{AUTHENTICATED, User};
 
 /// How far clocks may differ where a token is not yet valid.
@@ -46,6 +47,17 @@ pub enum ClaimError {
     /// The issuer does not vouch for the address.
     #[error("oidc: email not verified")]
     Email,
+    /// An expression gives nothing for a name.
+    #[error("oidc: empty username via CEL expression is not allowed")]
+    Nameless,
+    /// An expression cannot be evaluated, or gives what it may not.
+    #[error("oidc: error evaluating {what}: {fault}")]
+    Expression {
+        /// What it is for.
+        what: &'static str,
+        /// What is wrong.
+        fault: String,
+    },
     /// A required claim is missing.
     #[error("oidc: required claim {0} not present in ID token")]
     Missing(String),
@@ -71,6 +83,78 @@ pub fn user(
     now_secs: f64,
 ) -> Result<User, ClaimError> {
     check(issuer, claims, now_secs)?;
+    let by = &issuer.expressions;
+    let seen = expressions::claims(claims);
+    let faulty = |what: &'static str| move |fault| ClaimError::Expression { what, fault };
+    let name = match &by.username {
+        None => named(issuer, claims)?,
+        Some(expression) => {
+            let what = "username claim expression";
+            let name = expression.text(&seen, "username").map_err(faulty(what))?;
+            if name.is_empty() {
+                return Err(ClaimError::Nameless);
+            }
+            name
+        }
+    };
+    let groups = match &by.groups {
+        None => grouped(issuer, claims)?,
+        Some(expression) => expression
+            .texts(&seen)
+            .map_err(faulty("group claim expression"))?,
+    };
+    let uid = match (&issuer.uid, &by.uid) {
+        (Some(claim), _) => string(claims, "uid claim", claim)?.to_owned(),
+        (None, Some(expression)) => expression
+            .text(&seen, "uid")
+            .map_err(faulty("uid claim expression"))?,
+        (None, None) => String::new(),
+    };
+    let mut user = User {
+        name,
+        uid,
+        groups,
+        ..User::default()
+    };
+    if let Some(jti) = claims
+        .get("jti")
+        .and_then(Value::as_str)
+        .filter(|jti| !jti.is_empty())
+    {
+        let key = "authentication.kubernetes.io/credential-id".to_owned();
+        user.extra.insert(key, vec![format!("JTI={jti}")]);
+    }
+    for (key, expression) in &by.extra {
+        let values = expression.texts(&seen);
+        let values = values.map_err(faulty("extra claim expression"))?;
+        if !values.is_empty() {
+            user.extra.insert(key.clone(), values);
+        }
+    }
+    for (claim, wanted) in &issuer.required {
+        if !claims.contains_key(claim) {
+            return Err(ClaimError::Missing(claim.clone()));
+        }
+        let found = string(claims, "claim", claim)?;
+        if found != wanted {
+            return Err(ClaimError::Other {
+                claim: claim.clone(),
+                found: found.to_owned(),
+                wanted: wanted.clone(),
+            });
+        }
+    }
+    expressions::hold(&by.claims, &seen).map_err(faulty("claim validation expression"))?;
+    expressions::hold(&by.user, &expressions::user(&user))
+        .map_err(faulty("user info validation rule"))?;
+    if !user.is_in(AUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.to_owned());
+    }
+    Ok(user)
+}
+
+/// The name that a claim gives.
+fn named(issuer: &JwtIssuer, claims: &Map<String, Value>) -> Result<String, ClaimError> {
     let name = &issuer.username;
     let username = string(claims, "username claims", &name.name)?;
     if name.name == "email" {
@@ -86,55 +170,25 @@ pub fn user(
             }
         }
     }
-    let mut groups = Vec::new();
-    if let Some(mapping) = &issuer.groups
-        && let Some(value) = claims.get(&mapping.name)
-    {
-        let fault = || ClaimError::Claim {
-            what: "groups claim",
-            claim: mapping.name.clone(),
-            fault: "neither a string nor a list of strings",
-        };
-        let named = one_or_many(value).ok_or_else(fault)?;
-        groups.extend(
-            named
-                .into_iter()
-                .map(|group| format!("{}{group}", mapping.prefix)),
-        );
-    }
-    if !groups.iter().any(|group| group == AUTHENTICATED) {
-        groups.push(AUTHENTICATED.to_owned());
-    }
-    let mut user = User {
-        name: format!("{}{username}", name.prefix),
-        groups,
-        ..User::default()
+    Ok(format!("{}{username}", name.prefix))
+}
+
+/// The groups that a claim gives.
+fn grouped(issuer: &JwtIssuer, claims: &Map<String, Value>) -> Result<Vec<String>, ClaimError> {
+    let Some(mapping) = &issuer.groups else {
+        return Ok(Vec::new());
     };
-    if let Some(claim) = &issuer.uid {
-        string(claims, "uid claim", claim)?.clone_into(&mut user.uid);
-    }
-    if let Some(jti) = claims
-        .get("jti")
-        .and_then(Value::as_str)
-        .filter(|jti| !jti.is_empty())
-    {
-        let key = "authentication.kubernetes.io/credential-id".to_owned();
-        user.extra.insert(key, vec![format!("JTI={jti}")]);
-    }
-    for (claim, wanted) in &issuer.required {
-        if !claims.contains_key(claim) {
-            return Err(ClaimError::Missing(claim.clone()));
-        }
-        let found = string(claims, "claim", claim)?;
-        if found != wanted {
-            return Err(ClaimError::Other {
-                claim: claim.clone(),
-                found: found.to_owned(),
-                wanted: wanted.clone(),
-            });
-        }
-    }
-    Ok(user)
+    let Some(value) = claims.get(&mapping.name) else {
+        return Ok(Vec::new());
+    };
+    let fault = || ClaimError::Claim {
+        what: "groups claim",
+        claim: mapping.name.clone(),
+        fault: "neither a string nor a list of strings",
+    };
+    let named = one_or_many(value).ok_or_else(fault)?;
+    let prefixed = named.into_iter().map(|g| format!("{}{g}", mapping.prefix));
+    Ok(prefixed.collect())
 }
 
 /// Whose the token is, for whom, and when it holds.
@@ -267,6 +321,61 @@ mod tests {
             (json!({"sub": null}), "uid claim"),
             (json!({"hd": null}), "required claim hd not present"),
             (json!({"hd": "y"}), "Got = y, want = x"),
+        ] {
+            let error = with(changes.clone()).unwrap_err();
+            assert!(error.contains(words), "{changes}: {error}");
+        }
+    }
+
+    #[test]
+    fn expressions_make_a_user_or_say_why_not() {
+        let text = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n\
+            jwt:\n- issuer: {url: 'https://a', audiences: [k]}\n  claimMappings:\n    \
+            username: {expression: \"'a:' + claims.sub\"}\n    \
+            groups: {expression: \"claims.?realm.roles.orValue([]).map(r, 'g:' + r)\"}\n    \
+            uid: {expression: \"string(claims.number)\"}\n    \
+            extra: [{key: example.com/tenant, valueExpression: 'claims.example__dot__com__slash__tenant'},\n      \
+              {key: example.com/none, valueExpression: \"''\"}]\n  \
+            claimValidationRules: [{expression: 'claims.exp - claims.iat <= 3600', message: too long}]\n  \
+            userValidationRules: [{expression: \"!user.groups.exists(g, g.startsWith('g:system:'))\", message: 'no'}]\n";
+        let read = crate::auth::oidc::config::Configuration::parse(text, "https://own").unwrap();
+        let with = |changes: Value| {
+            let mut claims = json!({"iss": "https://a", "aud": "k", "exp": 2000, "iat": 1000,
+                "sub": "jane", "number": 7, "realm": {"roles": ["r", "", "s"]},
+                "example.com/tenant": ["x", "y"]});
+            for (key, value) in changes.as_object().unwrap() {
+                claims[key.as_str()] = value.clone();
+            }
+            user(&read.issuers[0], claims.as_object().unwrap(), 1500.0).map_err(|e| e.to_string())
+        };
+        let jane = with(json!({})).unwrap();
+        assert_eq!((jane.name.as_str(), jane.uid.as_str()), ("a:jane", "7"));
+        assert_eq!(jane.groups, ["g:r", "g:", "g:s", "system:authenticated"]);
+        assert_eq!(jane.extra["example.com/tenant"], ["x", "y"]);
+        assert!(!jane.extra.contains_key("example.com/none"));
+        let nobody = with(json!({"realm": {}})).unwrap();
+        assert_eq!(nobody.groups, ["system:authenticated"]);
+        for (changes, words) in [
+            (
+                json!({"iat": -2000}),
+                "oidc: error evaluating claim validation expression: validation expression 'claims.exp - claims.iat <= 3600' failed: too long",
+            ),
+            (
+                json!({"realm": {"roles": ["system:masters"]}}),
+                "error evaluating user info validation rule: validation expression",
+            ),
+            (
+                json!({"sub": 7}),
+                "error evaluating username claim expression: expression ''a:' + claims.sub' resulted in error: no such overload",
+            ),
+            (
+                json!({"example.com/tenant": [7]}),
+                "error evaluating extra claim expression: expression must return a string or a list of strings",
+            ),
+            (
+                json!({"realm": 7}),
+                "error evaluating group claim expression: expression ",
+            ),
         ] {
             let error = with(changes.clone()).unwrap_err();
             assert!(error.contains(words), "{changes}: {error}");

@@ -3,9 +3,10 @@
 
 use api::validate::FieldError;
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::expressions::Expressions;
 use super::jwt::Algorithm;
+use super::mappings;
 
 const GROUP: &str = "apiserver.config.k8s.io/";
 const ISSUERS_LIMIT: usize = 64;
@@ -62,6 +63,8 @@ pub struct JwtIssuer {
     pub uid: Option<String>,
     /// Claims that must be there with a value.
     pub required: Vec<(String, String)>,
+    /// What is said by expressions, in the place of claims or beside them.
+    pub expressions: Expressions,
 }
 
 /// Who may come without credentials.
@@ -95,11 +98,11 @@ struct File {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct JwtFile {
+pub(super) struct JwtFile {
     issuer: IssuerFile,
-    claim_validation_rules: Vec<RuleFile>,
-    claim_mappings: MappingsFile,
-    user_validation_rules: Vec<RuleFile>,
+    pub(super) claim_validation_rules: Vec<RuleFile>,
+    pub(super) claim_mappings: MappingsFile,
+    pub(super) user_validation_rules: Vec<RuleFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,28 +119,35 @@ struct IssuerFile {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct RuleFile {
-    claim: String,
-    required_value: String,
-    expression: String,
-    message: String,
+pub(super) struct RuleFile {
+    pub(super) claim: String,
+    pub(super) required_value: String,
+    pub(super) expression: String,
+    pub(super) message: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct MappingsFile {
-    username: MappingFile,
-    groups: MappingFile,
-    uid: MappingFile,
-    extra: Vec<Value>,
+pub(super) struct MappingsFile {
+    pub(super) username: MappingFile,
+    pub(super) groups: MappingFile,
+    pub(super) uid: MappingFile,
+    pub(super) extra: Vec<ExtraFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct MappingFile {
-    claim: String,
-    prefix: Option<String>,
-    expression: String,
+pub(super) struct MappingFile {
+    pub(super) claim: String,
+    pub(super) prefix: Option<String>,
+    pub(super) expression: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct ExtraFile {
+    pub(super) key: String,
+    pub(super) value_expression: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -172,13 +182,15 @@ impl Configuration {
             return Err(ConfigError::Kind);
         }
         let file: File = serde_json::from_value(document)?;
-        let mut errors = Vec::new();
+        let (mut errors, mut expressions) = (Vec::new(), Vec::new());
         if file.jwt.len() > ISSUERS_LIMIT {
             errors.push(FieldError::too_many("jwt", file.jwt.len(), ISSUERS_LIMIT));
         }
         for (index, jwt) in file.jwt.iter().enumerate() {
             let at = format!("jwt[{index}]");
-            errors.extend(check(jwt, &at, own_issuer));
+            let issuer = format!("{at}.issuer");
+            errors.extend(check_issuer(&jwt.issuer, &issuer, own_issuer));
+            expressions.push(mappings::read(jwt, &at, &mut errors));
             let earlier = &file.jwt[..index];
             let url = &jwt.issuer.url;
             if earlier.iter().any(|other| other.issuer.url == *url) {
@@ -210,7 +222,15 @@ impl Configuration {
             return Err(ConfigError::Invalid(errors));
         }
         Ok(Self {
-            issuers: file.jwt.into_iter().map(JwtIssuer::from).collect(),
+            issuers: file
+                .jwt
+                .into_iter()
+                .zip(expressions)
+                .map(|(jwt, expressions)| JwtIssuer {
+                    expressions,
+                    ..JwtIssuer::from(jwt)
+                })
+                .collect(),
             anonymous,
         })
     }
@@ -235,8 +255,10 @@ impl From<JwtFile> for JwtIssuer {
             required: file
                 .claim_validation_rules
                 .into_iter()
+                .filter(|rule| !rule.claim.is_empty())
                 .map(|rule| (rule.claim, rule.required_value))
                 .collect(),
+            expressions: Expressions::default(),
         }
     }
 }
@@ -263,16 +285,6 @@ fn check_url(url: &str, at: &str) -> Vec<FieldError> {
     if url.contains('#') {
         errors.push(invalid("URL must not contain a fragment"));
     }
-    errors
-}
-
-fn check(jwt: &JwtFile, at: &str, own_issuer: &str) -> Vec<FieldError> {
-    let mut errors = check_issuer(&jwt.issuer, &format!("{at}.issuer"), own_issuer);
-    errors.extend(check_rules(jwt, at));
-    errors.extend(check_mappings(
-        &jwt.claim_mappings,
-        &format!("{at}.claimMappings"),
-    ));
     errors
 }
 
@@ -342,101 +354,6 @@ fn check_issuer(issuer: &IssuerFile, at: &str, own_issuer: &str) -> Vec<FieldErr
             issuer.egress_selector_type.as_str(),
             words,
         ));
-    }
-    errors
-}
-
-/// What an expression gets as long as none is evaluated here.
-const NO_EXPRESSIONS: &str = "expressions are not supported by this server, use claim";
-
-fn check_rules(jwt: &JwtFile, at: &str) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (index, rule) in jwt.claim_validation_rules.iter().enumerate() {
-        let path = format!("{at}.claimValidationRules[{index}]");
-        match (rule.claim.as_str(), rule.expression.as_str()) {
-            ("", "") => {
-                errors.push(FieldError::required(
-                    path,
-                    "claim or expression is required",
-                ));
-            }
-            ("", expression) => {
-                let path = format!("{path}.expression");
-                errors.push(FieldError::invalid(path, expression, NO_EXPRESSIONS));
-            }
-            (claim, "") => {
-                if !rule.message.is_empty() {
-                    let words = "may not be specified when claim is set";
-                    let path = format!("{path}.message");
-                    errors.push(FieldError::invalid(path, rule.message.as_str(), words));
-                }
-                let earlier = &jwt.claim_validation_rules[..index];
-                if earlier.iter().any(|other| other.claim == claim) {
-                    errors.push(FieldError::duplicate(format!("{path}.claim"), claim));
-                }
-            }
-            (claim, _) => {
-                let words = "claim and expression can't both be set";
-                errors.push(FieldError::invalid(path, claim, words));
-            }
-        }
-    }
-    for (index, rule) in jwt.user_validation_rules.iter().enumerate() {
-        let path = format!("{at}.userValidationRules[{index}].expression");
-        errors.push(match rule.expression.as_str() {
-            "" => FieldError::required(path, "expression is required"),
-            expression => FieldError::invalid(path, expression, NO_EXPRESSIONS),
-        });
-    }
-    errors
-}
-
-fn check_mappings(mappings: &MappingsFile, at: &str) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    for (mapping, name, required) in [
-        (&mappings.username, "username", true),
-        (&mappings.groups, "groups", false),
-    ] {
-        let path = format!("{at}.{name}");
-        match (mapping.claim.as_str(), mapping.expression.as_str()) {
-            ("", "") if required => {
-                errors.push(FieldError::required(
-                    path,
-                    "claim or expression is required",
-                ));
-            }
-            ("", "") => {
-                if let Some(prefix) = mapping.prefix.as_deref().filter(|p| !p.is_empty()) {
-                    let words = "non-empty claim name is required when prefix is set";
-                    errors.push(FieldError::invalid(format!("{path}.prefix"), prefix, words));
-                }
-            }
-            ("", expression) => {
-                let path = format!("{path}.expression");
-                errors.push(FieldError::invalid(path, expression, NO_EXPRESSIONS));
-            }
-            (_, "") => {
-                if mapping.prefix.is_none() {
-                    let words = "prefix is required when claim is set. It can be set to an empty \
-                                 string to disable prefixing";
-                    errors.push(FieldError::required(format!("{path}.prefix"), words));
-                }
-            }
-            (_, _) => {
-                let words = "claim and expression can't both be set";
-                errors.push(FieldError::invalid(path, "", words));
-            }
-        }
-    }
-    if !mappings.uid.expression.is_empty() {
-        let path = format!("{at}.uid.expression");
-        let expression = mappings.uid.expression.as_str();
-        errors.push(FieldError::invalid(path, expression, NO_EXPRESSIONS));
-    }
-    if !mappings.extra.is_empty() {
-        let path = format!("{at}.extra[0].valueExpression");
-        let value = mappings.extra[0]["valueExpression"].clone();
-        errors.push(FieldError::invalid(path, value, NO_EXPRESSIONS));
     }
     errors
 }
@@ -533,10 +450,6 @@ mod tests {
             (
                 issuer(url, "{username: {claim: sub}}"),
                 "prefix is required",
-            ),
-            (
-                issuer(url, &format!("{{{name}, uid: {{expression: claims.x}}}}")),
-                "not supported",
             ),
             (
                 issuer(url, &format!("{{{name}, surname: x}}")),

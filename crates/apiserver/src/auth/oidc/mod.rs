@@ -6,7 +6,9 @@
 
 pub mod claims;
 pub mod config;
+pub mod expressions;
 pub mod jwt;
+mod mappings;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

@@ -59,15 +59,9 @@ fn ask(authorizer: &Authorizer, user: &User, question: &str) -> (Decision, Strin
     let part = |text: &'static str| if text == "-" { "" } else { text };
     let leak = |text: &str| -> &'static str { part(String::leak(text.to_owned())) };
     let mut attributes = Attributes {
-        user,
         verb: leak(words[0]),
         version: "v1",
-        group: "",
-        resource: "",
-        subresource: "",
-        namespace: "",
-        name: "",
-        path: "",
+        ..Attributes::of(user)
     };
     if words[1].starts_with('/') {
         attributes.path = leak(words[1]);
@@ -112,7 +106,7 @@ async fn rules_allow_what_they_name() {
         bind("", "broken", "ClusterRole/broken", people),
     ])
     .await;
-    let authorizer = Authorizer::new(world.cache.clone());
+    let authorizer = Authorizer::new(&world.cache);
     let jane = user("jane", &["system:authenticated"]);
     let tom = user("tom", &["crew"]);
     let bot = user("system:serviceaccount:bots:robot", &[]);
@@ -198,7 +192,7 @@ async fn rules_allow_what_they_name() {
 #[tokio::test]
 async fn a_change_counts_at_once_and_aggregation_follows_labels() {
     let world = World::new(&defaults::objects()).await;
-    let authorizer = Authorizer::new(world.cache.clone());
+    let authorizer = Authorizer::new(&world.cache);
     let jane = user("jane", &["system:authenticated"]);
     let may = |question| ask(&authorizer, &jane, question).0.is_allowed();
     assert!(
@@ -276,7 +270,7 @@ async fn nobody_gives_what_they_do_not_have() {
         json!([{"kind": "User", "name": "root"}]),
     ));
     let world = World::new(&objects).await;
-    let authorizer = Authorizer::new(world.cache.clone());
+    let authorizer = Authorizer::new(&world.cache);
     let (jane, root) = (user("jane", &["a", "b"]), user("root", &[]));
     let master = user("m", &["system:masters"]);
 
@@ -363,7 +357,7 @@ async fn reviews_answer_like_requests() {
         json!([{"kind": "User", "name": "jane"}]),
     ));
     let world = World::new(&objects).await;
-    let authorizer = Authorizer::new(world.cache.clone());
+    let authorizer = Authorizer::new(&world.cache);
     let jane = user("jane", &["system:authenticated"]);
     let list = json!({"verb": "list", "resource": "pods", "namespace": "dev"});
     let post = |spec: Value| json!({"kind": "R", "metadata": {}, "spec": spec});

@@ -109,22 +109,19 @@ fn may(call: &Call, verb: &str, signer: &str) -> bool {
         .iter()
         .any(|name| {
             let attributes = Attributes {
-                user: &call.user,
                 verb,
                 group: "certificates.k8s.io",
                 version: "*",
                 resource: "signers",
-                subresource: "",
-                namespace: "",
                 name,
-                path: "",
+                ..Attributes::of(&call.user)
             };
             call.state.authorizer.authorize(&attributes).is_allowed()
         })
 }
 
 /// The request itself, if it can be read.
-fn request(object: &Value) -> Result<SigningRequest, pki::RequestError> {
+pub(super) fn request(object: &Value) -> Result<SigningRequest, pki::RequestError> {
     let pem = STANDARD.decode(text(object, "/spec/request"));
     SigningRequest::parse(&pem.map_err(|_| pki::RequestError::Pem)?)
 }

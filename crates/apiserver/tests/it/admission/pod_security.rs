@@ -243,3 +243,47 @@ async fn the_cluster_has_defaults_and_exemptions() {
         .await
         .ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evaluations_are_counted() {
+    let c = cluster(json!({
+        "pod-security.kubernetes.io/enforce": "baseline",
+        "pod-security.kubernetes.io/warn": "restricted",
+        "pod-security.kubernetes.io/warn-version": "v1.25",
+        "pod-security.kubernetes.io/audit": "restricted",
+        "pod-security.kubernetes.io/audit-version": "v1.99",
+    }))
+    .await;
+    c.post(PODS, &pod("p")).await.ok();
+    c.post(PODS, &privileged("q")).await.refused(403);
+    let template = json!({"metadata": {"name": "t"}, "template":
+        {"metadata": {"labels": {"a": "b"}}, "spec": pod("x")["spec"]}});
+    let path = "/api/v1/namespaces/team/podtemplates";
+    c.post(path, &template).await.ok();
+    c.namespace("default").await;
+    c.post("/api/v1/namespaces/default/pods", &pod("p"))
+        .await
+        .ok();
+    let metrics = c.get("/metrics").await.text;
+    for (decision, mode, namespace, level, version, resource, count) in [
+        ("allow", "enforce", "", "baseline", "latest", "pod", 1),
+        ("deny", "enforce", "", "baseline", "latest", "pod", 1),
+        ("deny", "warn", "", "restricted", "v1.25", "pod", 1),
+        ("deny", "audit", "", "restricted", "future", "pod", 2),
+        ("deny", "warn", "", "restricted", "v1.25", "controller", 1),
+        (
+            "allow",
+            "enforce",
+            "default",
+            "privileged",
+            "latest",
+            "pod",
+            1,
+        ),
+    ] {
+        let line = format!(
+            "pod_security_evaluations_total{{decision=\"{decision}\",mode=\"{mode}\",ocp_namespace=\"{namespace}\",policy_level=\"{level}\",policy_version=\"{version}\",request_operation=\"create\",resource=\"{resource}\",subresource=\"\"}} {count}"
+        );
+        assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
+    }
+}

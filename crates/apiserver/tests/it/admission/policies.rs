@@ -6,9 +6,9 @@ use super::warnings;
 use crate::harness::{Cluster, config_map, pod};
 
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
-const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
-fn rules(resources: &str, operations: &[&str]) -> Value {
+pub fn rules(resources: &str, operations: &[&str]) -> Value {
     let (group, resource) = resources.split_once(' ').unwrap_or(("", resources));
     json!([{"apiGroups": [group], "apiVersions": ["*"], "resources": [resource], "operations": operations}])
 }
@@ -22,7 +22,7 @@ fn policy(name: &str, rules: Value, spec: Value) -> Value {
     policy
 }
 
-async fn validate(c: &Cluster, name: &str, rules: Value, spec: Value, binding: Value) {
+pub async fn validate(c: &Cluster, name: &str, rules: Value, spec: Value, binding: Value) {
     let path = format!("{ADMISSION}/validatingadmissionpolicies");
     c.post(&path, &policy(name, rules, spec)).await.ok();
     let mut spec = json!({"policyName": name, "validationActions": ["Deny"]});
@@ -34,7 +34,7 @@ async fn validate(c: &Cluster, name: &str, rules: Value, spec: Value, binding: V
     c.post(&path, &binding).await.ok();
 }
 
-async fn mutate(c: &Cluster, name: &str, rules: Value, spec: Value) {
+pub async fn mutate(c: &Cluster, name: &str, rules: Value, spec: Value) {
     let mut policy = policy(name, rules, spec);
     if policy["spec"]["reinvocationPolicy"].is_null() {
         policy["spec"]["reinvocationPolicy"] = "Never".into();
@@ -52,7 +52,7 @@ async fn mutate(c: &Cluster, name: &str, rules: Value, spec: Value) {
     .ok();
 }
 
-async fn start() -> Cluster {
+pub async fn start() -> Cluster {
     let c = Cluster::start().await;
     c.namespace("default").await;
     c
