@@ -1,3 +1,5 @@
+//! Searches `fuzz::cel`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::cel(data));

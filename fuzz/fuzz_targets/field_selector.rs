@@ -1,3 +1,5 @@
+//! Searches `fuzz::field_selector`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::field_selector(data));

@@ -1,3 +1,5 @@
+//! Searches `fuzz::label_selector`.
+
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::label_selector(data));
