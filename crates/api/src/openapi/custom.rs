@@ -7,6 +7,7 @@ use crate::MAX_DEPTH;
 use crate::resource::Resource;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+const METADATA: &str = "Standard object's metadata.";
 
 /// `io.example.v1.Foo`: the name of a custom resource's type.
 pub(super) fn name(resource: &Resource) -> String {
@@ -34,19 +35,25 @@ pub(super) fn schemas(resource: &Resource, dialect: Dialect) -> Vec<(String, Val
         text("APIVersion defines in which version of which API group the object is written.");
     let kind = text("Kind says what the object is.");
     let mut own = custom.schema().clone();
-    if dialect == Dialect::V2 {
-        to_v2(&mut own, 0);
-    }
-    if !own.is_object() {
+    let open = own["x-kubernetes-preserve-unknown-fields"] == true;
+    if dialect == Dialect::V2 && open {
+        // With any property named, kubectl would refuse all others.
         own = json!({"type": "object"});
+    } else {
+        if dialect == Dialect::V2 {
+            to_v2(&mut own, 0);
+        }
+        if !own.is_object() {
+            own = json!({});
+        }
+        own["type"] = "object".into();
+        if !own["properties"].is_object() {
+            own["properties"] = json!({});
+        }
+        own["properties"]["apiVersion"] = version.clone();
+        own["properties"]["kind"] = kind.clone();
+        own["properties"]["metadata"] = reference("ObjectMeta", METADATA);
     }
-    own["type"] = "object".into();
-    if !own["properties"].is_object() {
-        own["properties"] = json!({});
-    }
-    own["properties"]["apiVersion"] = version.clone();
-    own["properties"]["kind"] = kind.clone();
-    own["properties"]["metadata"] = reference("ObjectMeta", "Standard metadata.");
     own["x-kubernetes-group-version-kind"] = gvk(&resource.kind);
     let name = name(resource);
     let list = json!({
@@ -56,7 +63,7 @@ pub(super) fn schemas(resource: &Resource, dialect: Dialect) -> Vec<(String, Val
         "properties": {
             "apiVersion": version,
             "kind": kind,
-            "metadata": reference("ListMeta", "Standard metadata."),
+            "metadata": reference("ListMeta", METADATA),
             "items": {"type": "array", "description": "The objects of the list.",
                 "items": dialect.reference(&name)},
         },

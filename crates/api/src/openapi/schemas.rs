@@ -261,7 +261,7 @@ fn stand_in(ty: &Type, field: &str) -> Option<String> {
             "APIVersion defines in which version of which API group the object is written."
         }
         "kind" => "Kind says what the object is.",
-        "metadata" => "Standard metadata.",
+        "metadata" => "Standard object's metadata.",
         "items" => "The objects of the list.",
         _ => return None,
     };

@@ -98,7 +98,35 @@ async fn a_definition_is_established_and_told() {
     assert_eq!(patches.len(), 3);
     assert!(!patches.contains_key("application/strategic-merge-patch+json"));
     let v2 = c.get("/openapi/v2").await.ok();
-    assert!(v2["definitions"]["com.example.v1.Foo"].is_object());
+    assert!(v2["definitions"]["com.example.v1.Foo"]["properties"]["metadata"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_schema_clients_are_told_of_no_field() {
+    let c = Cluster::start().await;
+    let mut open = definition();
+    for version in open["spec"]["versions"].as_array_mut().unwrap() {
+        let version = version.as_object_mut().unwrap();
+        let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        version.insert("schema".to_owned(), json!({"openAPIV3Schema": any}));
+        for name in [
+            "selectableFields",
+            "subresources",
+            "additionalPrinterColumns",
+        ] {
+            version.remove(name);
+        }
+    }
+    c.post(DEFINITIONS, &open).await.ok();
+    until(&c, "Established", "True").await;
+    let v2 = c.get("/openapi/v2").await.ok();
+    let shown = v2["definitions"]["com.example.v1.Foo"].as_object().unwrap();
+    let names: Vec<&String> = shown.keys().collect();
+    assert_eq!(names, ["type", "x-kubernetes-group-version-kind"]);
+    let v3 = c.get("/openapi/v3/apis/example.com/v1").await.ok();
+    let foo = &v3["components"]["schemas"]["com.example.v1.Foo"];
+    assert_eq!(foo["x-kubernetes-preserve-unknown-fields"], true);
+    assert!(foo["properties"]["kind"].is_object());
 }
 
 #[tokio::test(flavor = "multi_thread")]
