@@ -101,7 +101,7 @@ pub struct Authenticator {
 /// What a key of ours has signed.
 enum Signed {
     /// A token that ends.
-    Bound(Claims),
+    Bound(Box<Claims>),
     /// A token in a Secret.
     Legacy(LegacyClaims),
 }
@@ -215,7 +215,7 @@ impl Authenticator {
         if claims.iss != self.issuer || claims.sub != name {
             return Err(AuthnError::Foreign);
         }
-        Ok(Signed::Bound(claims))
+        Ok(Signed::Bound(Box::new(claims)))
     }
 }
 
