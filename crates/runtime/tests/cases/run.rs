@@ -31,7 +31,7 @@ pub(crate) async fn starts_logs_and_reports_the_exit() {
     assert!(started_at_ns == started.started_at_ns && finished_at_ns >= started_at_ns);
     let mut lines = bed.lines("c1");
     lines.sort();
-    assert_eq!(lines, ["stderr F oops", "stdout P half", "stdout F hello"]);
+    assert_eq!(lines, ["stderr F oops", "stdout F hello", "stdout P half"]);
     assert_eq!(
         fs::metadata(bed.log("c1")).unwrap().permissions().mode() & 0o777,
         0o640

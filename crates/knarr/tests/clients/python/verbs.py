@@ -5,6 +5,7 @@ Fails with a traceback at the first thing that is not as Kubernetes has it.
 
 import base64
 import sys
+import tempfile
 import threading
 import time
 
@@ -23,9 +24,10 @@ def refused(status, reason, call, *args, **kwargs):
     try:
         call(*args, **kwargs)
     except ApiException as error:
-        assert error.status == status, (error.status, error.body)
-        assert f'"reason":"{reason}"' in error.body, error.body
-        return error.body
+        body = error.body if isinstance(error.body, str) else error.body.decode()
+        assert error.status == status, (error.status, body)
+        assert f'"reason":"{reason}"' in body, body
+        return body
     raise AssertionError(f"{call.__name__} was not refused")
 
 
@@ -161,12 +163,13 @@ def pods(core):
     said.run_forever(timeout=20)
     assert (said.read_stdout(), said.read_stderr(), said.returncode) == ("out\n", "err\n", 3)
     forward = portforward(core.connect_get_namespaced_pod_portforward, "web", NAMESPACE, ports="8080")
-    with forward.socket(8080) as http:
-        http.setblocking(True)
-        http.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
-        answer = b""
-        while chunk := http.recv(4096):
-            answer += chunk
+    http = forward.socket(8080)
+    http.setblocking(True)
+    http.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
+    answer = b""
+    while chunk := http.recv(4096):
+        answer += chunk
+    http.close()
     assert answer.endswith(b"\r\n\r\nweb\n"), answer
     logs_over_a_web_socket(core.api_client.configuration)
     core.delete_namespaced_pod("web", NAMESPACE)
@@ -224,8 +227,10 @@ def custom(api, core):
     create_from_dict(api, definition)
 
     def served():
-        # A client that looked before keeps what it found.
-        found = dynamic.DynamicClient(api).resources.search(api_version="example.com/v1", kind="Boat")
+        # What was found before is kept in a file, also for other clusters at the same address.
+        with tempfile.TemporaryDirectory() as folder:
+            resources = dynamic.DynamicClient(api, cache_file=f"{folder}/cache").resources
+            found = resources.search(api_version="example.com/v1", kind="Boat")
         return found and found[0]
 
     boats = until("the kind", served)
@@ -247,7 +252,18 @@ def custom(api, core):
     read = objects.get_namespaced_custom_object(*place, "argo")
     assert read["status"] == {"afloat": True} and read["metadata"]["generation"] == 1, read
     applied = {**boat, "spec": {"oars": 6}}
-    boats.server_side_apply(body=applied, namespace=NAMESPACE, field_manager="mate")
+    # Its creator has the default that it was given.
+    refused(
+        409,
+        "Conflict",
+        boats.server_side_apply,
+        body=applied,
+        namespace=NAMESPACE,
+        field_manager="mate",
+    )
+    boats.server_side_apply(
+        body=applied, namespace=NAMESPACE, field_manager="mate", force_conflicts=True
+    )
     managers = [f.manager for f in boats.get(name="argo", namespace=NAMESPACE).metadata.managedFields]
     assert "mate" in managers, managers
     refused(
