@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
 use k8s_openapi::schemars::generate::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
@@ -76,6 +77,9 @@ impl Schemas {
             .for_each(|t| self.add(t));
         let custom = custom::schemas(resource, self.dialect);
         if !custom.is_empty() {
+            // Their words come with those of a built-in kind else.
+            let _described = self.generator.subschema_for::<ObjectMeta>();
+            let _described = self.generator.subschema_for::<ListMeta>();
             for name in ["ObjectMeta", "ListMeta"] {
                 let ty = type_by_name(&format!("{META}{name}"));
                 ty.into_iter().for_each(|t| self.add(t));

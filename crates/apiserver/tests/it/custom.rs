@@ -92,6 +92,13 @@ async fn a_definition_is_established_and_told() {
         foo["properties"]["spec"]["properties"]["size"]["maximum"],
         5
     );
+    let meta = &v3["components"]["schemas"]["io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"];
+    let created = meta["properties"]["creationTimestamp"]["description"].as_str();
+    assert!(
+        created
+            .unwrap()
+            .starts_with("CreationTimestamp is a timestamp")
+    );
     let paths = v3["paths"].as_object().unwrap();
     let one = &paths["/apis/example.com/v1/namespaces/{namespace}/foos/{name}"];
     let patches = one["patch"]["requestBody"]["content"].as_object().unwrap();
