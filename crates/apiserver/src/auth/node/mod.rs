@@ -1,6 +1,6 @@
 //! What nodes may do: read what their pods need, keep what is theirs, and what upstream's static
 //! rules give all of them. Which objects a node may *write* is checked at admission
-//! (`hooks/node_restriction.rs`), where they are known.
+//! (`hooks/node_restriction`), where they are known.
 //!
 //! Invariant: an object of a kind in [`Thing`] is answered by the graph alone.
 
