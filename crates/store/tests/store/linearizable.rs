@@ -10,27 +10,31 @@
 mod checker;
 mod clients;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::io::{BufRead as _, BufReader, PipeWriter};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use store::Store;
+use store::{EtcdConfig, Store};
 
 use self::checker::History;
 use crate::etcd_server::EtcdServer;
 use crate::support::{Place, manual};
 
 /// Tells this test binary that it is the process to be killed.
-const PATH_VARIABLE: &str = "STORE_CLIENTS_PATH";
+const PLACE_VARIABLE: &str = "STORE_CLIENTS_PLACE";
 const SEED_VARIABLE: &str = "STORE_CLIENTS_SEED";
 const CLIENTS: u64 = 5;
-/// How many processes have written one history, and how many histories there are.
+/// Between the first names of processes: whoever was not told of an outcome goes on under another name.
+const NAMES: u64 = 1_000_000;
+/// How often the processes that write one history are killed, and how many histories there are.
 const KILLS: u64 = 6;
 const HISTORIES: u64 = 2;
 const HISTORIES_LONG: u64 = 300;
+const LEADERS_LONG: u64 = 30;
 
 fn seed() -> u64 {
     let seed = std::env::var("STORE_SEED").map(|text| text.parse().unwrap());
@@ -50,58 +54,112 @@ fn accept(lines: &[String]) {
 
 #[test]
 fn histories_are_linearizable_over_kills() {
-    over_kills(HISTORIES);
+    over_kills(HISTORIES, 1, Place::new);
 }
 
 #[test]
 #[ignore = "long: hundreds of histories"]
 fn histories_are_linearizable_over_kills_long() {
-    over_kills(HISTORIES_LONG);
+    over_kills(HISTORIES_LONG, 1, Place::new);
 }
 
-fn over_kills(histories: u64) {
+#[test]
+fn histories_of_etcd_are_linearizable_over_kills() {
+    etcd_over_kills(HISTORIES);
+}
+
+#[test]
+#[ignore = "long: hundreds of histories"]
+fn histories_of_etcd_are_linearizable_over_kills_long() {
+    etcd_over_kills(HISTORIES_LONG);
+}
+
+/// Two servers on one etcd, each killed at its own time.
+fn etcd_over_kills(histories: u64) {
+    if let Some(place) = Place::etcd() {
+        over_kills(histories, 2, || place.another());
+    }
+}
+
+fn over_kills(histories: u64, servers: u64, place: impl Fn() -> Place) {
     let mut random = StdRng::seed_from_u64(seed());
     for _ in 0..histories {
-        let place = Place::new();
+        let place = place();
         let mut lines = Vec::new();
         for round in 0..KILLS {
-            let time = Duration::from_millis(random.random_range(30..120));
-            let seed = format!("{} {}", round * CLIENTS, random.random::<u64>());
-            lines.extend(clients_until_killed(&place, &seed, time));
+            // One pipe for all: its order is that of the writes, whoever made them.
+            let (reader, writer) = std::io::pipe().unwrap();
+            let mut servers: Vec<_> = (0..servers)
+                .map(|at| {
+                    let time = Duration::from_millis(random.random_range(30..120));
+                    let name = (round * servers + at) * NAMES;
+                    let seed = format!("{name} {}", random.random::<u64>());
+                    Server::start(&place, &seed, time, writer.try_clone().unwrap())
+                })
+                .collect();
+            drop(writer);
+            // The last line may be cut short; some are the test harness's.
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if let Some(line) = line.strip_suffix(" end") {
+                    let name: u64 = line.split(' ').nth(1).unwrap().parse().unwrap();
+                    let at = name / NAMES - round * servers.len() as u64;
+                    servers[usize::try_from(at).unwrap()].lives();
+                    lines.push(line.to_owned());
+                }
+            }
+            servers.into_iter().for_each(Server::was_killed);
         }
         accept(&lines);
     }
 }
 
-fn clients_until_killed(place: &Place, seed: &str, time: Duration) -> Vec<String> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "linearizable::child", "--nocapture", "--ignored"])
-        .env(PATH_VARIABLE, place.path())
-        .env(SEED_VARIABLE, seed)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(child.stdout.take().unwrap());
-    let kill = std::thread::spawn(move || {
-        std::thread::sleep(time);
-        child.kill().unwrap();
-        child.wait().unwrap()
-    });
-    let lines: Vec<String> = output.lines().map_while(Result::ok).collect();
-    let status = kill.join().unwrap();
-    assert!(
-        status.code().is_none(),
-        "it ended by itself with {status}: {lines:?}"
-    );
-    // The last line may be cut short; some are the test harness's.
-    let whole = |line: &String| line.strip_suffix(" end").map(str::to_owned);
-    lines.iter().filter_map(whole).collect()
+/// A process that tells its clients' history, and is killed so long after its first call.
+struct Server {
+    begun: Option<mpsc::Sender<()>>,
+    killer: JoinHandle<ExitStatus>,
+}
+
+impl Server {
+    fn start(place: &Place, seed: &str, time: Duration, output: PipeWriter) -> Server {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "linearizable::child", "--nocapture", "--ignored"])
+            .env(PLACE_VARIABLE, place.address())
+            .env(SEED_VARIABLE, seed)
+            .stdout(Stdio::from(output))
+            .spawn()
+            .unwrap();
+        let (begun, begins) = mpsc::channel();
+        let killer = std::thread::spawn(move || {
+            let began = begins.recv_timeout(Duration::from_secs(30));
+            std::thread::sleep(time);
+            child.kill().unwrap();
+            let status = child.wait().unwrap();
+            assert!(began.is_ok(), "it made no call, and ended with {status}");
+            status
+        });
+        Server {
+            begun: Some(begun),
+            killer,
+        }
+    }
+
+    /// It has made a call.
+    fn lives(&mut self) {
+        if let Some(begun) = self.begun.take() {
+            begun.send(()).unwrap();
+        }
+    }
+
+    fn was_killed(self) {
+        let status = self.killer.join().unwrap();
+        assert!(status.code().is_none(), "it ended by itself with {status}");
+    }
 }
 
 #[test]
 #[ignore = "the process that the linearizability tests kill"]
 fn child() {
-    let Some(path) = std::env::var_os(PATH_VARIABLE) else {
+    let Ok(place) = std::env::var(PLACE_VARIABLE) else {
         return;
     };
     let text = std::env::var(SEED_VARIABLE).unwrap();
@@ -109,7 +167,12 @@ fn child() {
     let (first, seed) = (first.parse().unwrap(), seed.parse().unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Store::open(path.as_ref(), manual()).await.unwrap();
+        let store = if place.starts_with('/') {
+            Store::open(place.as_ref(), manual()).await.unwrap()
+        } else {
+            let config = EtcdConfig::parse(&place, None).unwrap();
+            Store::connect(&config, manual()).await.unwrap()
+        };
         let say = Arc::new(|line: &str| {
             use std::io::Write as _;
             let line = format!("{line} end\n");
@@ -127,8 +190,7 @@ async fn record(stores: &[Store], calls: u64, seed: u64) -> Vec<String> {
         let (store, lines) = (store.clone(), lines.clone());
         tasks.spawn(async move {
             let say = Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned()));
-            // Whoever was not told of an outcome goes on under another name.
-            let first = at * 1_000_000;
+            let first = at * NAMES;
             clients::run(&store, first..first + CLIENTS, calls, seed + at, say).await;
         });
     }
@@ -146,32 +208,47 @@ async fn histories_of_etcd_are_linearizable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_of_etcd_are_linearizable_while_leaders_stop() {
-    let Some(server) = EtcdServer::cluster(3, "http", &[]) else {
-        return;
-    };
-    let server = Arc::new(server);
-    let place = Place::on(server.clone());
-    let stores = [place.open().await, place.open().await];
-    let seed = seed();
-    let recording = tokio::spawn(async move { record(&stores, 400, seed).await });
-    let troubles = tokio::task::spawn_blocking(move || {
-        let wait = |millis| std::thread::sleep(Duration::from_millis(millis));
-        wait(300);
-        let leader = server.leader();
-        server.signal_member(leader, "STOP");
-        wait(2500);
-        server.signal_member(leader, "CONT");
-        wait(500);
-        let leader = server.leader();
-        server.kill_member(leader);
-        wait(2500);
-        server.start_member(leader);
-        server
-    });
-    let lines = recording.await.unwrap();
-    // The members end with this.
-    drop(troubles.await.unwrap());
-    accept(&lines);
+    while_leaders_stop(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: tens of clusters"]
+async fn histories_of_etcd_are_linearizable_while_leaders_stop_long() {
+    while_leaders_stop(LEADERS_LONG).await;
+}
+
+async fn while_leaders_stop(histories: u64) {
+    let mut random = StdRng::seed_from_u64(seed());
+    for _ in 0..histories {
+        let Some(server) = EtcdServer::cluster(3, "http", &[]) else {
+            return;
+        };
+        let server = Arc::new(server);
+        let place = Place::on(server.clone());
+        let stores = [place.open().await, place.open().await];
+        let (seed, mut dice) = (random.random(), StdRng::seed_from_u64(random.random()));
+        let recording = tokio::spawn(async move { record(&stores, 400, seed).await });
+        let troubles = tokio::task::spawn_blocking(move || {
+            let mut wait = |range: std::ops::Range<u64>| {
+                std::thread::sleep(Duration::from_millis(dice.random_range(range)));
+            };
+            wait(100..500);
+            let leader = server.leader();
+            server.signal_member(leader, "STOP");
+            wait(2000..3000);
+            server.signal_member(leader, "CONT");
+            wait(200..800);
+            let leader = server.leader();
+            server.kill_member(leader);
+            wait(2000..3000);
+            server.start_member(leader);
+            server
+        });
+        let lines = recording.await.unwrap();
+        // The members end with this.
+        drop(troubles.await.unwrap());
+        accept(&lines);
+    }
 }
 
 /// Histories, and whether there is an order for them.

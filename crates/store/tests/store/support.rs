@@ -56,6 +56,14 @@ impl Place {
         self.folder.path().join("state.db")
     }
 
+    /// What another process opens it by: a path, or what `--datastore` takes.
+    pub(crate) fn address(&self) -> String {
+        match &self.etcd {
+            Some((server, prefix)) => format!("{}{prefix}", server.endpoints()),
+            None => self.path().to_str().unwrap().to_owned(),
+        }
+    }
+
     pub(crate) async fn open(&self) -> Store {
         self.open_with(manual()).await
     }
