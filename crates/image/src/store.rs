@@ -71,6 +71,7 @@ impl Store {
             let path = root.join(folder);
             fs::create_dir_all(&path).map_err(ImageError::io("create folder", &path))?;
         }
+        let _only_slower = sys::folder::spread_children(&root.join("snapshots"));
         // Layers hold set-uid files of strangers: nobody else is to walk in.
         for folder in ["blobs", "ingest", "layers", "tmp"] {
             let path = root.join(folder);

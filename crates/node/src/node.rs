@@ -47,6 +47,13 @@ impl Node {
         ] {
             make_dir(dir).await?;
         }
+        for dir in [
+            &config.data_dir.join("pods"),
+            &config.run_dir.join("pods"),
+            &config.log_dir,
+        ] {
+            let _only_slower = sys::folder::spread_children(dir);
+        }
         let drain = config.drain.clone();
         let source = Source {
             component: "kubelet".into(),

@@ -7,6 +7,7 @@
 )]
 
 pub mod cgroup;
+pub mod folder;
 pub mod mount;
 pub mod netns;
 pub mod probe;
