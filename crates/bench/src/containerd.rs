@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tempfile::TempDir;
 use testkit::{Run, eventually};
 
@@ -63,13 +63,32 @@ impl Containerd {
         self.dir.path().join("sock")
     }
 
-    /// Creates and starts one container, and removes it again.
-    pub(crate) fn run_one(&self, name: &str) -> Result<Duration> {
+    /// Creates and starts containers, all at once, and removes them again: the time to the last.
+    pub(crate) fn run(&self, names: &[String]) -> Result<Duration> {
         let start = Instant::now();
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = names
+                .iter()
+                .map(|name| scope.spawn(|| self.start_one(name)))
+                .collect();
+            runs.into_iter()
+                .try_for_each(|run| run.join().map_err(|_| anyhow!("`ctr run` panicked"))?)
+        })?;
+        let time = start.elapsed();
+        for name in names {
+            self.remove(name)?;
+        }
+        Ok(time)
+    }
+
+    fn start_one(&self, name: &str) -> Result<()> {
         self.ctr()
             .args(["run", "-d", IMAGE, name, "sleep", "1000"])
-            .ok()?;
-        let time = start.elapsed();
+            .ok()
+            .map(drop)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
         self.ctr()
             .args(["task", "kill", "-s", "SIGKILL", name])
             .ok()?;
@@ -78,8 +97,7 @@ impl Containerd {
         while !self.ctr().args(["task", "rm", name]).output()?.success && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.ctr().args(["container", "rm", name]).ok()?;
-        Ok(time)
+        self.ctr().args(["container", "rm", name]).ok().map(drop)
     }
 }
 

@@ -82,6 +82,8 @@ impl Target {
             .arg(format!("--secure-port={port}"))
             .args([
                 "--bind-address=127.0.0.1",
+                // Where there is no default route it has to be told one; nobody connects to it.
+                "--advertise-address=192.0.2.1",
                 "--service-cluster-ip-range=10.44.0.0/16",
             ])
             .args(["--authorization-mode=Node,RBAC", "--allow-privileged=true"])
@@ -89,10 +91,8 @@ impl Target {
             .arg(format!("--client-ca-file={}", file("ca.crt")))
             .arg(format!("--tls-cert-file={}", file("server.crt")))
             .arg(format!("--tls-private-key-file={}", file("server.key")))
-            .arg(format!(
-                "--service-account-key-file={}",
-                file("service-account.key")
-            ))
+            // It wants a public key, and no token is asked of it: that of a certificate will do.
+            .arg(format!("--service-account-key-file={}", file("server.crt")))
             .arg(format!(
                 "--service-account-signing-key-file={}",
                 file("service-account.key")
