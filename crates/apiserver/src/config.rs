@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use ipnet::IpNet;
-use rustls::pki_types::CertificateDer;
 use store::Store;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -26,10 +25,6 @@ pub trait NodeDialer: Send + Sync {
     /// Opens a fresh stream to the kubelet API of the node of this name.
     fn dial(&self, node: &str) -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>>;
 }
-
-/// The verified client certificate of a connection, as a request extension.
-#[derive(Clone, Debug)]
-pub struct PeerCertificate(pub CertificateDer<'static>);
 
 /// The other end of a connection, as a request extension.
 #[derive(Clone, Copy, Debug)]

@@ -42,8 +42,9 @@ mod state;
 mod storage;
 mod subresource;
 
+pub use crate::auth::certificate::PeerCertificate;
 pub use crate::auth::user::User;
-pub use crate::config::{Config, FrontProxy, NodeDialer, PeerAddress, PeerCertificate, Stream};
+pub use crate::config::{Config, FrontProxy, NodeDialer, PeerAddress, Stream};
 pub use crate::error::StartError;
 pub use crate::fairness::FairnessOptions;
 pub use crate::http::{Body, BoxError, empty_body, full_body};

@@ -31,14 +31,15 @@ use crate::aggregation::{self, Aggregation};
 use crate::alloc::{Addresses, Ports};
 use crate::audit::Audit;
 use crate::audit::record::{self, Begun, Record};
-use crate::auth::authn::{Authenticator, common_name};
+use crate::auth::authn::Authenticator;
+use crate::auth::certificate::{PeerCertificate, common_name};
 use crate::auth::chain::{Chain, ProxyCertificate};
 use crate::auth::legacy_token::Remarks;
 use crate::auth::node::node_of;
 use crate::auth::rbac::{Attributes, Authorizer, Decision};
 use crate::auth::user::User;
 use crate::cache::Cache;
-use crate::config::{Config, PeerAddress, PeerCertificate};
+use crate::config::{Config, PeerAddress};
 use crate::error::StartError;
 use crate::fairness::{self, Fairness, Flow};
 use crate::hooks;
@@ -600,7 +601,9 @@ impl ApiServer {
         let leaf = chain.first();
         Peer {
             address: PeerAddress(from.to_canonical()),
-            certificate: leaf.filter(|_| is_client).cloned().map(PeerCertificate),
+            certificate: leaf
+                .filter(|_| is_client)
+                .map(|leaf| PeerCertificate::new(leaf)),
             proxy: leaf
                 .filter(|_| is_proxy)
                 .and_then(|leaf| common_name(leaf))

@@ -11,15 +11,14 @@ use jiff::Timestamp;
 use pki::TokenError;
 use serde::Deserialize as _;
 use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::certificate::PeerCertificate;
 use super::claims::{Claims, ClaimsError};
 use super::legacy_token::{self, LegacyClaims, LegacyError, Remarks};
 use super::live::LiveLookup;
 use super::oidc::OidcError;
-use super::user::{AUTHENTICATED, User};
+use super::user::User;
 use super::webhook_token::WebhookTokenError;
-use crate::config::PeerCertificate;
 
 /// How many tokens are remembered as well signed.
 const REMEMBERED: usize = 1024;
@@ -141,8 +140,8 @@ impl Authenticator {
         remarks: &mut Remarks,
     ) -> Result<Option<User>, AuthnError> {
         let now = Timestamp::now();
-        if let Some(PeerCertificate(der)) = peer {
-            return certificate_user(der, now).map(Some);
+        if let Some(certificate) = peer {
+            return certificate.user(now).map(Some);
         }
         match bearer(headers) {
             None => Ok(None),
@@ -217,53 +216,6 @@ impl Authenticator {
         }
         Ok(Signed::Bound(Box::new(claims)))
     }
-}
-
-/// The user of a client certificate that the TLS handshake has verified: the common name, with the
-/// organizations as groups.
-fn certificate_user(der: &[u8], now: Timestamp) -> Result<User, AuthnError> {
-    let fault = |fault| AuthnError::Certificate { fault };
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| fault("cannot be read"))?;
-    // A connection may outlive the certificate that it was made with.
-    let validity = certificate.validity();
-    let now = now.as_second();
-    if now < validity.not_before.timestamp() || now > validity.not_after.timestamp() {
-        return Err(fault("has expired or is not yet valid"));
-    }
-    let subject = certificate.subject();
-    let name = subject
-        .iter_common_name()
-        .filter_map(|name| name.as_str().ok())
-        .last();
-    let name = name
-        .filter(|name| !name.is_empty())
-        .ok_or(fault("has no common name"))?;
-    let organizations = subject
-        .iter_organization()
-        .filter_map(|name| name.as_str().ok());
-    let mut groups: Vec<String> = organizations.map(str::to_owned).collect();
-    if !groups.iter().any(|group| group == AUTHENTICATED) {
-        groups.push(AUTHENTICATED.to_owned());
-    }
-    let id = format!("X509SHA256={}", hex::encode(Sha256::digest(der)));
-    let extra = [(
-        "authentication.kubernetes.io/credential-id".to_owned(),
-        vec![id],
-    )];
-    Ok(User {
-        name: name.to_owned(),
-        uid: String::new(),
-        groups,
-        extra: extra.into(),
-    })
-}
-
-/// The common name of a certificate.
-pub(crate) fn common_name(der: &[u8]) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let names = certificate.subject().iter_common_name();
-    let name = names.filter_map(|name| name.as_str().ok()).last();
-    name.filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 /// The bearer token of a request, from its header or a WebSocket's subprotocols.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::authn::{Authenticator, AuthnError, bearer};
 use super::bootstrap_token;
+use super::certificate::PeerCertificate;
 use super::front_proxy::FrontProxy;
 use super::legacy_token::Remarks;
 use super::live::LiveLookup;
@@ -21,7 +22,6 @@ use super::oidc::jwt::Unverified;
 use super::oidc::{Fetch, Issuer};
 use super::user::User;
 use super::webhook_token::{TokenWebhook, WebhookTokenOptions};
-use crate::config::PeerCertificate;
 use crate::outbound::Outbound;
 use crate::remote::{Remote, Webhook};
 

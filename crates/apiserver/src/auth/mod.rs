@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod authn;
 mod bootstrap_token;
+pub mod certificate;
 pub mod chain;
 pub mod claims;
 pub mod defaults;

@@ -143,7 +143,7 @@ async fn credentials_become_users() {
     };
     let peer = |leaf: &Leaf| {
         let pem = authority.issue(leaf).unwrap().cert_pem;
-        PeerCertificate(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+        PeerCertificate::new(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
     };
     let certificate = peer(&leaf("jane", 60));
     let user = authenticator
@@ -171,10 +171,10 @@ async fn credentials_become_users() {
     );
     let later = Timestamp::now() + jiff::SignedDuration::from_secs(61);
     assert!(
-        certificate_user(&certificate.0, later).is_err(),
+        certificate.user(later).is_err(),
         "outlived by its connection"
     );
-    let rubbish = PeerCertificate(CertificateDer::from(vec![0x30, 0x03]));
+    let rubbish = PeerCertificate::new(&[0x30, 0x03]);
     assert!(
         authenticator
             .authenticate(&HeaderMap::new(), Some(&rubbish), &mut Remarks::default())
