@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::admission::connect;
+use crate::auth::authn::SUBPROTOCOL;
 use crate::config::Stream;
 use crate::hooks::text;
 use crate::http::{Body, BoxError};
@@ -34,9 +35,6 @@ use crate::query::Query;
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// Names the container that kubectl takes when none is given.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
-
-/// The WebSocket subprotocol that carries a token.
-const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Headers that are about one connection only.
 const HOP_BY_HOP: &[HeaderName] = &[
@@ -451,24 +449,25 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<http::HeaderValue> {
     }
 }
 
-/// Takes the credentials out of the WebSocket subprotocols, where browsers put them.
-fn without_bearer(headers: &mut HeaderMap) {
-    let offered: Vec<String> = headers
+/// The WebSocket subprotocols that are offered, without what browsers put among them: a token.
+pub(crate) fn subprotocols(headers: &HeaderMap) -> Vec<String> {
+    headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .map(|protocol| protocol.trim().to_owned())
-        .collect();
-    if !offered
-        .iter()
-        .any(|protocol| protocol.starts_with(BEARER_PROTOCOL))
-    {
-        return;
-    }
+        .map(str::trim)
+        .filter(|protocol| !protocol.starts_with(SUBPROTOCOL))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Takes the credentials out of the WebSocket subprotocols.
+fn without_bearer(headers: &mut HeaderMap) {
+    let kept = subprotocols(headers);
     headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-    for protocol in offered.iter().filter(|p| !p.starts_with(BEARER_PROTOCOL)) {
-        if let Ok(value) = http::HeaderValue::from_str(protocol) {
+    for protocol in kept {
+        if let Ok(value) = http::HeaderValue::from_str(&protocol) {
             headers.append(header::SEC_WEBSOCKET_PROTOCOL, value);
         }
     }

@@ -23,7 +23,7 @@ use super::webhook_token::WebhookTokenError;
 /// How many tokens are remembered as well signed.
 const REMEMBERED: usize = 1024;
 /// What browsers put a token into, who cannot set headers on a WebSocket.
-const SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+pub(crate) const SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Why a presented credential is refused (the request gets 401).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -65,6 +65,9 @@ impl Hook for Pods {
 
     fn mutate(&self, call: &Call, new: &mut Value, old: Option<&Value>) -> Result<bool, ApiError> {
         if old.is_some() {
+            if call.subresource.is_empty() {
+                tolerate(new);
+            }
             return Ok(false);
         }
         service_account::inject(call, new)?;

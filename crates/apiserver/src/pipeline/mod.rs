@@ -16,6 +16,7 @@ pub(crate) mod list;
 pub(crate) mod managed;
 pub(crate) mod meta;
 pub(crate) mod patch;
+mod socket;
 pub(crate) mod stages;
 pub(crate) mod token;
 pub(crate) mod update;
@@ -41,6 +42,8 @@ use crate::negotiate::{self, Accepted};
 use crate::query::Query;
 use crate::state::State;
 use crate::subresource;
+
+use self::socket::Asked;
 
 /// One request to a resource, authenticated and authorized.
 pub(crate) struct Call {
@@ -167,7 +170,7 @@ pub(crate) async fn serve(
     call: Call,
     verb: &str,
     rest: &str,
-    request: http::Request<Body>,
+    mut request: http::Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     if subresource::is_virtual(&call.resource)
         || subresource::has_own_body(&call.resource, &call.subresource)
@@ -182,7 +185,7 @@ pub(crate) async fn serve(
     let mut response = match verb {
         "get" => get::serve(&call).await,
         "list" => list::serve(&call).await,
-        "watch" => watch::serve(&call).await,
+        "watch" => watch::serve(&call, Asked::of(&mut request)?).await,
         _ => {
             // A form that cannot be produced is refused before anything is written.
             call.form()?;

@@ -11,6 +11,7 @@ use store::Revision;
 use super::Call;
 use super::form::Form;
 use super::list::{filter, fresh, read};
+use super::socket::Asked;
 use crate::cache::watcher::{Options, Watcher};
 use crate::http::{Body, stream_body, with_body};
 use crate::negotiate;
@@ -20,8 +21,8 @@ use crate::query::ListOptions;
 /// that.
 const MIN_TIMEOUT_SECS: u64 = 1800;
 
-/// Serves the request.
-pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
+/// Serves the request, over the WebSocket that it asks for.
+pub(super) async fn serve(call: &Call, socket: Option<Asked>) -> Result<Response<Body>, ApiError> {
     let accepted = negotiate::accept_stream(&call.resource, &call.headers)?;
     let form = Form::new(&call.resource, accepted, &call.query)?;
     let mut options = ListOptions::parse(&call.query, &call.resource, true)?;
@@ -67,6 +68,9 @@ pub(crate) async fn serve(call: &Call) -> Result<Response<Body>, ApiError> {
         let _counted = &guard;
         frame
     });
+    if let Some(socket) = socket {
+        return Ok(socket.answer(accepted.syntax, frames));
+    }
     Ok(with_body(
         StatusCode::OK,
         accepted.syntax.stream_content_type(),

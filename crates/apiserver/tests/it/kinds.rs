@@ -55,6 +55,12 @@ async fn a_pod_is_made_bound_and_deleted_gracefully() {
     assert_eq!(now["spec"]["nodeName"], "n1");
     assert_eq!(now["status"]["conditions"][0]["type"], "PodScheduled");
 
+    // Who leaves the default tolerations out does not take them away.
+    let mut bare = now;
+    bare["spec"].as_object_mut().unwrap().remove("tolerations");
+    let put = c.put(&format!("{PODS}/p"), &bare).await.ok();
+    assert_eq!(put["spec"]["tolerations"], spec["tolerations"]);
+
     let dying = c.delete(&format!("{PODS}/p")).await.ok();
     assert_eq!(dying["metadata"]["deletionGracePeriodSeconds"], 30);
     assert_eq!(

@@ -27,4 +27,5 @@ mod reads;
 mod restart;
 mod servers;
 mod watches;
+mod web_socket;
 mod writes;

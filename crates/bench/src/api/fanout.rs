@@ -35,29 +35,52 @@ pub(super) async fn measure(
     prepare(targets).await?;
     for count in WATCHERS {
         let mut delays = vec![Vec::new(); targets.len()];
+        let mut whole = vec![Vec::new(); targets.len()];
         for round in 1..=options.rounds().min(3) {
             eprintln!("{count} watchers: round {round}");
             for (at, target) in targets.iter().enumerate() {
-                let mut watchers = Watchers::open(target, count, round as u64).await?;
-                delays[at].extend(watchers.delays(target, writes).await?);
+                let who = || format!("{count} watchers of {}", ["ours", PEER][at.min(1)]);
+                let opened = Watchers::open(target, count, round as u64).await;
+                let mut watchers = opened.with_context(who)?;
+                for seen in watchers.writes(target, writes).await.with_context(who)? {
+                    delays[at].push(millis(seen.last.saturating_duration_since(seen.answered)));
+                    whole[at].push(millis(seen.last - seen.begun));
+                }
             }
         }
-        for millis in &mut delays {
-            millis.sort_by(f64::total_cmp);
-        }
-        let (ours, peer) = pair(&delays);
-        let what = format!("a write's answer to the last of {count} watchers");
-        for (share, goal) in [(50, Goal::Times(5.0)), (99, Goal::None)] {
+        let five_times = |peer: &[f64], share| match share {
             // A shorter delay is the better one, so the goal is put in what the peer takes.
-            let goal = match (goal, &peer) {
-                (Goal::Times(times), Some(peer)) => Goal::Under(peer[peer.len() / 2] / times),
-                _ => Goal::None,
-            };
-            let peer = peer.map(|delays| (PEER, delays));
-            report.percentile(&format!("{what}, p{share}"), ours, share, goal, peer);
-        }
+            50 => Goal::Under(peer[peer.len() / 2] / 5.0),
+            _ => Goal::None,
+        };
+        let what = format!("a write's answer to the last of {count} watchers");
+        tell(report, &what, &mut delays, five_times);
+        // An answer that comes late would make the delay after it short.
+        let what = format!("a write's beginning to the last of {count} watchers");
+        tell(report, &what, &mut whole, |_, _| Goal::None);
     }
     Ok(())
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+fn tell(
+    report: &mut Report,
+    what: &str,
+    times: &mut [Vec<f64>],
+    goal: impl Fn(&[f64], usize) -> Goal,
+) {
+    for millis in times.iter_mut() {
+        millis.sort_by(f64::total_cmp);
+    }
+    let (ours, peer) = pair(times);
+    for share in [50, 99] {
+        let goal = peer.map_or(Goal::None, |peer| goal(peer, share));
+        let peer = peer.map(|times| (PEER, times));
+        report.percentile(&format!("{what}, p{share}"), ours, share, goal, peer);
+    }
 }
 
 async fn prepare(targets: &[Target]) -> Result<()> {
@@ -121,25 +144,36 @@ impl Watchers {
         })
     }
 
-    /// Writes, one after the other, and how long each took from its answer to the last watcher.
-    async fn delays(&mut self, target: &Target, writes: usize) -> Result<Vec<f64>> {
+    /// Writes, one after the other.
+    async fn writes(&mut self, target: &Target, writes: usize) -> Result<Vec<Seen>> {
         let mut connection = Connection::open(target).await?;
-        let mut delays = Vec::new();
+        let mut all = Vec::new();
         for number in 1..=writes {
             // Never what is there already: a write that changes nothing is no event.
             let body = config_map("watched", (number as u64) << 16 | self.round);
+            let begun = Instant::now();
             connection.put(OBJECT, body).await?;
             let answered = Instant::now();
             let mut last = next(&mut self.seen).await?;
             for _ in 1..self.count {
                 last = last.max(next(&mut self.seen).await?);
             }
-            let delay = last.saturating_duration_since(answered);
-            delays.push(delay.as_secs_f64() * 1000.0);
+            all.push(Seen {
+                begun,
+                answered,
+                last,
+            });
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Ok(delays)
+        Ok(all)
     }
+}
+
+/// A write, and when the last watcher saw it.
+struct Seen {
+    begun: Instant,
+    answered: Instant,
+    last: Instant,
 }
 
 async fn next(seen: &mut mpsc::UnboundedReceiver<Instant>) -> Result<Instant> {

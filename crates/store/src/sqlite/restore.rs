@@ -60,7 +60,7 @@ fn current_revision(path: &Path, interrupted: Option<&Marker>) -> Option<Revisio
     let moved = interrupted.map(|marker| marker.kept(path));
     let candidates = moved.into_iter().chain([path.to_owned()]);
     let revisions = candidates.filter(|path| path.exists()).map(|path| {
-        let connection = Connection::open_with_flags(&path, schema::WRITE)?;
+        let connection = schema::connect(&path, schema::WRITE)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         schema::position(&connection).map(|position| position.current)
     });
@@ -77,7 +77,7 @@ fn build(path: &Path, returning: &mut Returning<'_>) -> Result<(), SnapshotError
     remove(path).map_err(io_error("remove", path))?;
     schema::create_private(path)?;
     let failed = |error| classify(path, "restore", error);
-    let connection = Connection::open_with_flags(path, schema::WRITE).map_err(failed)?;
+    let connection = schema::connect(path, schema::WRITE).map_err(failed)?;
     schema::configure_builder(&connection).map_err(failed)?;
     schema::make_tables(&connection).map_err(failed)?;
     let transaction = connection.unchecked_transaction().map_err(failed)?;

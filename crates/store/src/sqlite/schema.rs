@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use super::note;
@@ -91,7 +92,7 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
     create_private(path)?;
 
     let failed = |error| classify(path, "open", error);
-    let connection = Connection::open_with_flags(path, WRITE).map_err(failed)?;
+    let connection = connect(path, WRITE).map_err(failed)?;
     check_identity(&connection, path)?;
     configure_writer(&connection).map_err(failed)?;
     let format = format_of(&connection).map_err(failed)?;
@@ -129,10 +130,18 @@ pub(crate) fn open(path: &Path) -> Result<Opened, StoreError> {
     })
 }
 
+/// A connection. Its statements are planned without a look at what is bound to them: SQLite would plan
+/// them anew at each use, wherever a value might decide about a partial index.
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(connection)
+}
+
 /// A connection that only reads.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = connect(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch(
         "PRAGMA query_only = ON; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;",
@@ -142,7 +151,7 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
 
 /// A connection that only checkpoints.
 pub(crate) fn open_checkpointer(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let connection = Connection::open_with_flags(path, WRITE)?;
+    let connection = connect(path, WRITE)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -64;")?;
     Ok(connection)
