@@ -6,10 +6,15 @@ use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// A client that speaks as the service account of this name in `kube-system`.
+pub type Accounts = Arc<dyn Fn(&'static str) -> Client + Send + Sync>;
+
 /// Shared by all controllers of this process.
 #[derive(Clone)]
 pub(crate) struct Context {
+    /// Speaks as the controller that this is the context of.
     pub(crate) client: Client,
+    accounts: Accounts,
     pub(crate) informers: Informers,
     pub(crate) drain: CancellationToken,
     pub(crate) pods: Informer<Pod>,
@@ -18,18 +23,27 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(client: Client, informers: Informers, drain: CancellationToken) -> Self {
+    pub(crate) fn new(accounts: Accounts, informers: Informers, drain: CancellationToken) -> Self {
         let pods = informers.get::<Pod>();
         let owned_pods = pods.index(by_owner);
         let placed_pods =
             pods.index(|p| pods::node_name(p).map(str::to_owned).into_iter().collect());
         Self {
-            client,
+            client: informers.client(),
+            accounts,
             informers,
             drain,
             pods,
             owned_pods,
             placed_pods,
+        }
+    }
+
+    /// The same, for the controller with this account.
+    pub(crate) fn of(&self, account: &'static str) -> Self {
+        Self {
+            client: (self.accounts)(account),
+            ..self.clone()
         }
     }
 

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::expectations::Expectations;
 use crate::pods;
 use crate::write::{self, WriteError};
-use client::{Index, Informer, Key, Queue};
+use client::{Client, Index, Informer, Key, Queue};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -24,6 +24,8 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 
 struct Controller {
     context: Context,
+    /// Writes Endpoints, which upstream has another controller for.
+    older: Client,
     services: Informer<Service>,
     nodes: Informer<Node>,
     slices: Informer<EndpointSlice>,
@@ -34,7 +36,7 @@ struct Controller {
 }
 
 /// Runs until the drain.
-pub(crate) async fn run(context: Context) {
+pub(crate) async fn run(context: Context, older: Client) {
     let slices = context.informers.get::<EndpointSlice>();
     let controller = Arc::new(Controller {
         services: context.informers.get::<Service>(),
@@ -45,6 +47,7 @@ pub(crate) async fn run(context: Context) {
         queue: Queue::new(),
         expectations: Expectations::default(),
         context,
+        older,
     });
     controller.listen();
     controller.services.synced().await;
@@ -287,7 +290,7 @@ impl Controller {
         service: &Service,
         pods: &[Arc<Pod>],
     ) -> Result<(), WriteError> {
-        let client = &self.context.client;
+        let client = &self.older;
         match self.endpoints.get_key(key) {
             Some(old) => {
                 let new = legacy::endpoints(service, pods, Some(&old));
@@ -317,7 +320,7 @@ impl Controller {
             return Ok(());
         }
         let uid = old.metadata.uid.as_deref();
-        write::delete::<Endpoints>(&self.context.client, key, uid, DeleteParams::default()).await
+        write::delete::<Endpoints>(&self.older, key, uid, DeleteParams::default()).await
     }
 }
 

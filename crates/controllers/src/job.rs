@@ -10,7 +10,7 @@ use crate::expectations::Expectations;
 use crate::owners;
 use crate::pods;
 use crate::write::{self, WriteError};
-use client::{EventType, Events, Informer, Key, Queue};
+use client::{Client, EventType, Events, Informer, Key, Queue};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
@@ -40,6 +40,8 @@ struct Failing {
 
 struct Controller {
     context: Context,
+    /// Deletes Jobs whose time after finishing is over.
+    expiry: Client,
     jobs: Informer<Job>,
     queue: Queue<Key>,
     expectations: Expectations,
@@ -48,7 +50,7 @@ struct Controller {
 }
 
 /// Runs until the drain.
-pub(crate) async fn run(context: Context) {
+pub(crate) async fn run(context: Context, expiry: Client) {
     let controller = Arc::new(Controller {
         jobs: context.informers.get::<Job>(),
         queue: Queue::new(),
@@ -56,6 +58,7 @@ pub(crate) async fn run(context: Context) {
         failing: Mutex::default(),
         events: context.events("job-controller"),
         context,
+        expiry,
     });
     controller.listen();
     controller.jobs.synced().await;
@@ -369,7 +372,7 @@ impl Controller {
                 info!("its time after finishing is over: deleting");
                 let uid = job.metadata.uid.as_deref();
                 let params = DeleteParams::foreground();
-                write::delete::<Job>(&self.context.client, key, uid, params).await
+                write::delete::<Job>(&self.expiry, key, uid, params).await
             }
         }
     }

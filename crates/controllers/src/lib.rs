@@ -1,7 +1,8 @@
 //! The controllers: one file each, observe → plan → execute.
 //!
 //! Invariants: controllers meet only through API objects; a plan is a pure function of what was
-//! observed; every write is conditional on what was read; nothing polls.
+//! observed; every write is conditional on what was read, and made under the controller's own account
+//! with the rights that upstream gives it; nothing polls.
 
 mod certificate;
 mod claim;
@@ -32,8 +33,9 @@ mod write;
 use std::sync::Arc;
 
 pub use certificate::{Requested, Signer, SignerError};
-use client::{Client, Informers};
+use client::Informers;
 use collections::Collections;
+pub use context::Accounts;
 use context::Context;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
@@ -49,33 +51,47 @@ pub struct Options {
     pub signer: Option<Arc<dyn Signer>>,
 }
 
-/// Runs every controller until `drain` is cancelled.
-pub async fn run(client: Client, informers: Informers, options: Options, drain: CancellationToken) {
-    let context = Context::new(client, informers, drain);
+/// Runs every controller until `drain` is cancelled. They share the caches of `informers`, and write
+/// by `accounts`.
+pub async fn run(
+    accounts: Accounts,
+    informers: Informers,
+    options: Options,
+    drain: CancellationToken,
+) {
+    let context = Context::new(accounts, informers, drain);
+    let of = |account| context.of(account);
     let mut tasks = JoinSet::new();
-    tasks.spawn(replicaset::run::<ReplicaSet>(context.clone()));
-    tasks.spawn(replicaset::run::<ReplicationController>(context.clone()));
-    tasks.spawn(deployment::run(context.clone()));
-    tasks.spawn(endpoints::run(context.clone()));
-    tasks.spawn(mirroring::run(context.clone()));
-    tasks.spawn(serviceaccount::run(context.clone(), options.ca_pem));
+    tasks.spawn(replicaset::run::<ReplicaSet>(of("replicaset-controller")));
+    let older = of("replication-controller");
+    tasks.spawn(replicaset::run::<ReplicationController>(older));
+    tasks.spawn(deployment::run(of("deployment-controller")));
+    let endpoints = of("endpoint-controller").client;
+    tasks.spawn(endpoints::run(of("endpointslice-controller"), endpoints));
+    tasks.spawn(mirroring::run(of("endpointslicemirroring-controller")));
+    let publisher = of("root-ca-cert-publisher").client;
+    let accounts = of("service-account-controller");
+    tasks.spawn(serviceaccount::run(accounts, publisher, options.ca_pem));
     if let Some(signer) = options.signer {
-        tasks.spawn(certificate::run(context.clone(), signer));
+        tasks.spawn(certificate::run(of("certificate-controller"), signer));
     }
-    tasks.spawn(node::run_health(context.clone()));
-    tasks.spawn(node::run_eviction(context.clone()));
-    tasks.spawn(podgc::run(context.clone()));
-    tasks.spawn(tokencleaner::run(context.clone()));
-    tasks.spawn(cronjob::run(context.clone()));
-    tasks.spawn(statefulset::run(context.clone()));
-    tasks.spawn(daemonset::run(context.clone()));
-    tasks.spawn(job::run(context.clone()));
-    tasks.spawn(protection::run_claims(context.clone()));
-    tasks.spawn(protection::run_volumes(context.clone()));
+    tasks.spawn(node::run_health(of("node-controller")));
+    tasks.spawn(node::run_eviction(of("node-controller")));
+    tasks.spawn(podgc::run(of("pod-garbage-collector")));
+    tasks.spawn(tokencleaner::run(of("token-cleaner")));
+    tasks.spawn(cronjob::run(of("cronjob-controller")));
+    tasks.spawn(statefulset::run(of("statefulset-controller")));
+    tasks.spawn(daemonset::run(of("daemon-set-controller")));
+    let expiry = of("ttl-after-finished-controller").client;
+    tasks.spawn(job::run(of("job-controller"), expiry));
+    tasks.spawn(protection::run_claims(of("pvc-protection-controller")));
+    tasks.spawn(protection::run_volumes(of("pv-protection-controller")));
     let collections = Collections::new(&context);
-    tasks.spawn(namespace::run(context.clone(), collections.clone()));
-    tasks.spawn(resourcequota::run(context.clone(), collections.clone()));
-    tasks.spawn(garbage::run(context.clone(), collections));
+    let namespaces = of("namespace-controller");
+    tasks.spawn(namespace::run(namespaces, collections.clone()));
+    let quotas = of("resourcequota-controller");
+    tasks.spawn(resourcequota::run(quotas, collections.clone()));
+    tasks.spawn(garbage::run(of("generic-garbage-collector"), collections));
     while let Some(ended) = tasks.join_next().await {
         if let Err(panic) = ended {
             tracing::error!(error = %panic, "a controller has died");

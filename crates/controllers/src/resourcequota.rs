@@ -227,7 +227,7 @@ impl Controller {
         let client = &self.context.client;
         for _ in 0..ATTEMPTS {
             // Not the cache's: what is counted after it was read must not be older than it.
-            let Some(old) = write::read::<ResourceQuota>(client, key).await? else {
+            let Some(old) = write::listed::<ResourceQuota>(client, key).await? else {
                 return Ok(());
             };
             let used = self.used(key, &old).await?;

@@ -3,7 +3,7 @@
 
 use crate::context::Context;
 use crate::write::{self, WriteError};
-use client::{Informer, Key, Meta, Queue, Selector};
+use client::{Client, Informer, Key, Meta, Queue, Selector};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ const DESCRIPTION: (&str, &str) = (
 
 struct Controller {
     context: Context,
+    /// Publishes the cluster's CA certificate.
+    publisher: Client,
     ca_pem: String,
     namespaces: Informer<Namespace>,
     accounts: Informer<Meta>,
@@ -30,7 +32,7 @@ struct Controller {
 }
 
 /// Runs until the drain.
-pub(crate) async fn run(context: Context, ca_pem: String) {
+pub(crate) async fn run(context: Context, publisher: Client, ca_pem: String) {
     let informers = &context.informers;
     let controller = Arc::new(Controller {
         namespaces: informers.get::<Namespace>(),
@@ -38,6 +40,7 @@ pub(crate) async fn run(context: Context, ca_pem: String) {
         maps: informers.get_with(Selector::fields(format!("metadata.name={ROOT_CA}"))),
         queue: Queue::new(),
         ca_pem,
+        publisher,
         context,
     });
     let this = controller.clone();
@@ -100,7 +103,7 @@ impl Controller {
         if namespace.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let client = &self.context.client;
+        let (client, publisher) = (&self.context.client, &self.publisher);
         if self.accounts.get(&key.name, ACCOUNT).is_none() {
             let account = ServiceAccount {
                 metadata: ObjectMeta {
@@ -117,11 +120,11 @@ impl Controller {
             None => {
                 let map = root_ca(&key.name, &self.ca_pem, None);
                 info!(map = ROOT_CA, "creating");
-                settle(write::create(client, &key.name, &map).await.map(drop))
+                settle(write::create(publisher, &key.name, &map).await.map(drop))
             }
             Some(old) => {
                 let map = root_ca(&key.name, &self.ca_pem, Some(&old));
-                settle(write::update(client, &*old, &map).await.map(drop))
+                settle(write::update(publisher, &*old, &map).await.map(drop))
             }
         }
     }

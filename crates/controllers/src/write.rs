@@ -1,8 +1,11 @@
 //! Writes to the API server: each is conditional on what was read, and says what it was about.
+//!
+//! Invariant: pods are patched and everything else is put, as the roles of upstream's controllers have
+//! it: most may not patch what they may update, and few may put pods, which their nodes write too.
 
 use client::{Client, Key};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::Request;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{ObjectList, Request};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -124,6 +127,32 @@ pub(crate) async fn read<K: Written>(client: &Client, key: &Key) -> Result<Optio
     }
 }
 
+/// Like [`read`], by a list: for those who may list and not get.
+pub(crate) async fn listed<K: Written + Clone>(
+    client: &Client,
+    key: &Key,
+) -> Result<Option<K>, WriteError> {
+    let params = ListParams::default().fields(&format!("metadata.name={}", key.name));
+    let request = request::<K>(&key.namespace)
+        .list(&params)
+        .map_err(|source| WriteError::Build {
+            verb: "list",
+            kind: kind::<K>(),
+            key: key.clone(),
+            source,
+        })?;
+    let found = client.request::<ObjectList<K>>(request).await;
+    let found = found.map_err(|source| {
+        WriteError::Call(Box::new(Refused {
+            verb: "list",
+            kind: kind::<K>(),
+            key: key.clone(),
+            source,
+        }))
+    })?;
+    Ok(found.items.into_iter().next())
+}
+
 /// Writes what differs between `old` and `new`, if `old` is still current; answers whether
 /// anything did.
 pub(crate) async fn update<K: Written>(
@@ -131,7 +160,7 @@ pub(crate) async fn update<K: Written>(
     old: &K,
     new: &K,
 ) -> Result<bool, WriteError> {
-    Ok(patch::<K, IgnoredAny>(client, old, new, None)
+    Ok(change::<K, IgnoredAny>(client, old, new, None)
         .await?
         .is_some())
 }
@@ -142,7 +171,7 @@ pub(crate) async fn updated<K: Written>(
     old: &K,
     new: &K,
 ) -> Result<Option<K>, WriteError> {
-    patch(client, old, new, None).await
+    change(client, old, new, None).await
 }
 
 /// Like [`update`], through the status subresource.
@@ -151,7 +180,7 @@ pub(crate) async fn update_status<K: Written>(
     old: &K,
     new: &K,
 ) -> Result<bool, WriteError> {
-    Ok(patch::<K, IgnoredAny>(client, old, new, Some("status"))
+    Ok(change::<K, IgnoredAny>(client, old, new, Some("status"))
         .await?
         .is_some())
 }
@@ -163,36 +192,47 @@ pub(crate) async fn update_sub<K: Written>(
     new: &K,
     subresource: &str,
 ) -> Result<bool, WriteError> {
-    Ok(patch::<K, IgnoredAny>(client, old, new, Some(subresource))
+    Ok(change::<K, IgnoredAny>(client, old, new, Some(subresource))
         .await?
         .is_some())
 }
 
-async fn patch<K: Written, R: DeserializeOwned>(
+async fn change<K: Written, R: DeserializeOwned>(
     client: &Client,
     old: &K,
     new: &K,
     subresource: Option<&str>,
 ) -> Result<Option<R>, WriteError> {
+    let as_patch = K::plural(&()) == "pods";
     let key = Key::of(old);
-    let change = client::change(old, new).map_err(|source| WriteError::Encode {
+    let encode = |source| WriteError::Encode {
         kind: kind::<K>(),
         key: key.clone(),
         source,
-    })?;
-    let Some(change) = change else {
-        return Ok(None);
     };
-    let (params, change) = (PatchParams::default(), Patch::Merge(change));
-    let request = request::<K>(&key.namespace);
-    let request = match subresource {
-        None => request.patch(&key.name, &params, &change),
-        Some(sub) => request.patch_subresource(sub, &key.name, &params, &change),
+    let Some(change) = client::change(old, new).map_err(encode)? else {
+        return Ok(None);
     };
     let verb = if subresource.is_some() {
         "update the status of"
     } else {
         "update"
+    };
+    let to = request::<K>(&key.namespace);
+    let request = if as_patch {
+        let (params, change) = (PatchParams::default(), Patch::Merge(change));
+        match subresource {
+            None => to.patch(&key.name, &params, &change),
+            Some(sub) => to.patch_subresource(sub, &key.name, &params, &change),
+        }
+    } else {
+        let mut whole = serde_json::to_value(new).map_err(encode)?;
+        whole["metadata"]["resourceVersion"] = old.meta().resource_version.clone().into();
+        let (params, whole) = (PostParams::default(), whole.to_string().into_bytes());
+        match subresource {
+            None => to.replace(&key.name, &params, whole),
+            Some(sub) => to.replace_subresource(sub, &key.name, &params, whole),
+        }
     };
     let request = request.map_err(|source| WriteError::Build {
         verb,

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct ControlPlane {
     /// Speaks as the scheduler.
     pub(crate) scheduler: Client,
-    /// Speaks as the controllers.
-    pub(crate) masters: Client,
-    /// The caches of this process, for one that is always at work.
+    /// Speak as the controllers.
+    pub(crate) accounts: controllers::Accounts,
+    /// The caches of this process, for one that is always at work; what fills them may list and watch
+    /// everything.
     pub(crate) informers: Informers,
     /// Who stands for election; nobody where there is no one to compete with.
     pub(crate) elected: Option<String>,
@@ -57,14 +58,15 @@ impl ControlPlane {
     ) -> Office {
         let Self {
             scheduler,
-            masters,
+            accounts,
             informers,
             elected,
             options,
         } = self;
-        let election = |lease: &str| {
+        let readers = informers.client();
+        let election = |client: &Client, lease: &str| {
             elected.clone().map(|identity| Election {
-                client: masters.clone(),
+                client: client.clone(),
                 namespace: "kube-system".to_owned(),
                 name: lease.to_owned(),
                 identity,
@@ -78,13 +80,11 @@ impl ControlPlane {
                 informers.clone()
             }
         };
-        let (office, observer) = (
-            election("kube-scheduler"),
-            (masters.clone(), observe.clone()),
-        );
+        let office = election(&scheduler, "kube-scheduler");
+        let observer = (readers.clone(), observe.clone());
         let work = move |term: CancellationToken| {
-            let (masters, observe) = &observer;
-            scheduler::run(scheduler.clone(), observe(masters, &term), term)
+            let (readers, observe) = &observer;
+            scheduler::run(scheduler.clone(), observe(readers, &term), term)
         };
         let task = led(office, drain.clone(), work);
         tasks.spawn(async move {
@@ -93,10 +93,10 @@ impl ControlPlane {
         });
         let office = Office::default();
         let held = office.clone();
-        let standing = election("kube-controller-manager");
+        let standing = election(&readers, "kube-controller-manager");
         let work = move |term: CancellationToken| {
-            let informers = observe(&masters, &term);
-            let run = controllers::run(masters.clone(), informers, options.clone(), term);
+            let informers = observe(&readers, &term);
+            let run = controllers::run(accounts.clone(), informers, options.clone(), term);
             held.clone().hold(run)
         };
         let task = led(standing, drain.clone(), work);

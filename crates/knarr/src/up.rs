@@ -28,7 +28,7 @@ use crate::instance::Instance;
 use crate::log::{self, Progress};
 use crate::socket::Served;
 use crate::storage::Storage;
-use crate::wiring::{LocalNode, Network, client_as, user};
+use crate::wiring::{CONTROLLERS, LocalNode, Network, accounts, client_as, user};
 
 /// How long tasks may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -222,12 +222,12 @@ async fn start(
     }
     progress.done(&format!("API server on https://{}", config.listen));
 
-    let masters = client_as(
+    let readers = client_as(
         &server,
-        user("system:knarr", &["system:masters"]),
-        "kube-controller-manager",
+        user("system:kube-controller-manager", &[]),
+        CONTROLLERS,
     );
-    let informers = Informers::new(masters.clone(), drain.clone());
+    let informers = Informers::new(readers, drain.clone());
     let identity = format!("{}_{}", config.node_name, instance.name);
     let office = ControlPlane {
         scheduler: client_as(
@@ -235,7 +235,7 @@ async fn start(
             user("system:kube-scheduler", &[]),
             "kube-scheduler",
         ),
-        masters: masters.clone(),
+        accounts: accounts(&server),
         informers: informers.clone(),
         // A store of our own leaves nobody to compete with.
         elected: store.is_shared().then_some(identity),

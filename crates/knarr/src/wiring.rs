@@ -43,12 +43,29 @@ pub(crate) fn client_as(server: &Arc<ApiServer>, user: User, program: &'static s
 
 /// A user of the control plane.
 pub(crate) fn user(name: &str, groups: &[&str]) -> User {
+    let groups = groups.iter().chain(&["system:authenticated"]);
     User {
         name: name.to_owned(),
-        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        groups: groups.map(|group| (*group).to_owned()).collect(),
         ..User::default()
     }
 }
+
+/// Clients that speak as the service accounts of controllers.
+pub(crate) fn accounts(server: &Arc<ApiServer>) -> controllers::Accounts {
+    let server = server.clone();
+    Arc::new(move |account| {
+        let groups = [
+            "system:serviceaccounts",
+            "system:serviceaccounts:kube-system",
+        ];
+        let name = format!("system:serviceaccount:kube-system:{account}");
+        client_as(&server, user(&name, &groups), CONTROLLERS)
+    })
+}
+
+/// The program that controllers are, to the owners of fields.
+pub(crate) const CONTROLLERS: &str = "kube-controller-manager";
 
 /// Reaches the node in this process through a pipe. The node starts after the server, so it
 /// is put in later.
