@@ -2,9 +2,20 @@
 
 use crate::pods;
 use client::{Client, Events, Index, Informer, Informers, Key, Source};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// What time it is, to what goes by dates that are years apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(pub fn() -> Timestamp);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Timestamp::now)
+    }
+}
 
 /// A client that speaks as the service account of this name in `kube-system`.
 pub type Accounts = Arc<dyn Fn(&'static str) -> Client + Send + Sync>;

@@ -28,6 +28,7 @@ mod revisions;
 mod serviceaccount;
 mod statefulset;
 mod tokencleaner;
+mod tokens;
 mod write;
 
 use std::sync::Arc;
@@ -35,10 +36,11 @@ use std::sync::Arc;
 pub use certificate::{Requested, Signer, SignerError};
 use client::Informers;
 use collections::Collections;
-pub use context::Accounts;
 use context::Context;
+pub use context::{Accounts, Clock};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
+pub use tokens::Sign;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +51,10 @@ pub struct Options {
     pub ca_pem: String,
     /// Signs CertificateSigningRequests; nobody does without.
     pub signer: Option<Arc<dyn Signer>>,
+    /// Signs tokens that live in Secrets; nobody does without.
+    pub sign_token: Option<Sign>,
+    /// By which tokens in Secrets grow old.
+    pub clock: Clock,
 }
 
 /// Runs every controller until `drain` is cancelled. They share the caches of `informers`, and write
@@ -71,7 +77,14 @@ pub async fn run(
     tasks.spawn(mirroring::run(of("endpointslicemirroring-controller")));
     let publisher = of("root-ca-cert-publisher").client;
     let accounts = of("service-account-controller");
-    tasks.spawn(serviceaccount::run(accounts, publisher, options.ca_pem));
+    let ca_pem = options.ca_pem.clone();
+    tasks.spawn(serviceaccount::run(accounts, publisher, ca_pem));
+    if let Some(sign) = options.sign_token {
+        // Under the account of all controllers together, as upstream: it gives what the others need.
+        tasks.spawn(tokens::run(context.clone(), options.ca_pem, sign));
+    }
+    let cleaner = of("legacy-service-account-token-cleaner");
+    tasks.spawn(tokens::run_cleaner(cleaner, options.clock));
     if let Some(signer) = options.signer {
         tasks.spawn(certificate::run(of("certificate-controller"), signer));
     }

@@ -174,6 +174,17 @@ pub(crate) async fn updated<K: Written>(
     change(client, old, new, None).await
 }
 
+/// Like [`update`], as a patch: for those who may do nothing else.
+pub(crate) async fn patched<K: Written>(
+    client: &Client,
+    old: &K,
+    new: &K,
+) -> Result<bool, WriteError> {
+    Ok(send::<K, IgnoredAny>(client, old, new, None, true)
+        .await?
+        .is_some())
+}
+
 /// Like [`update`], through the status subresource.
 pub(crate) async fn update_status<K: Written>(
     client: &Client,
@@ -203,7 +214,16 @@ async fn change<K: Written, R: DeserializeOwned>(
     new: &K,
     subresource: Option<&str>,
 ) -> Result<Option<R>, WriteError> {
-    let as_patch = K::plural(&()) == "pods";
+    send(client, old, new, subresource, K::plural(&()) == "pods").await
+}
+
+async fn send<K: Written, R: DeserializeOwned>(
+    client: &Client,
+    old: &K,
+    new: &K,
+    subresource: Option<&str>,
+    as_patch: bool,
+) -> Result<Option<R>, WriteError> {
     let key = Key::of(old);
     let encode = |source| WriteError::Encode {
         kind: kind::<K>(),
@@ -247,6 +267,14 @@ async fn change<K: Written, R: DeserializeOwned>(
             key,
             source,
         }))
+    })
+}
+
+/// Deletes an object only as it is known.
+pub(crate) fn unchanged<K: Written>(params: DeleteParams, object: &K) -> DeleteParams {
+    params.preconditions(Preconditions {
+        uid: object.meta().uid.clone(),
+        resource_version: object.meta().resource_version.clone(),
     })
 }
 

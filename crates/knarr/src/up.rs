@@ -242,6 +242,11 @@ async fn start(
         options: controllers::Options {
             ca_pem: credentials.ca_pem.clone(),
             signer: Some(credentials.signer()),
+            sign_token: Some({
+                let keys = credentials.tokens.clone();
+                Arc::new(move |claims| Ok(keys.sign(claims)?))
+            }),
+            clock: controllers::Clock::default(),
         },
     }
     .start(&mut tasks, drain);
