@@ -1,7 +1,8 @@
 //! `bench api`: one load generator at our API server and at kube-apiserver, in turns.
 //!
 //! Both are asked over mutual TLS, in JSON, on connections that are kept. Ours is the whole of
-//! `knarr up`, with its controllers and node at work; the peer is the API server and etcd alone.
+//! `knarr up`, with its controllers and node at work; the peer is the API server and etcd alone. While one
+//! is measured the other is stopped.
 
 mod connection;
 mod fanout;
@@ -99,6 +100,7 @@ async fn requests(options: &Options, targets: &[Target], report: &mut Report) ->
     for round in 1..=options.rounds() {
         eprintln!("requests: round {round} of {}", options.rounds());
         for (at, target) in targets.iter().enumerate() {
+            let _alone = target.alone(targets).await;
             let namespace = format!("bench-{round}");
             target.namespace(&namespace).await?;
             let mut made = Vec::new();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use kube::client::ConfigExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use testkit::Cluster;
@@ -17,6 +19,9 @@ use super::connection::Connection;
 
 /// How long one may take until it is ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long one that was stopped has to catch up with its clocks.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// Processes that end with their target.
 #[derive(Default)]
@@ -156,12 +161,42 @@ impl Target {
         })
     }
 
+    /// Stops all others until what this returns is dropped: what they still have to do after their
+    /// turn, and what they do at rest, is not to take time from this one.
+    pub(super) async fn alone<'a>(&self, all: &'a [Target]) -> Alone<'a> {
+        let stopped: Vec<&u32> = all
+            .iter()
+            .filter(|other| !std::ptr::eq(*other, self))
+            .flat_map(|other| &other.pids)
+            .collect();
+        send(&stopped, Signal::SIGSTOP);
+        tokio::time::sleep(SETTLE).await;
+        Alone(stopped)
+    }
+
     /// Makes a namespace.
     pub(super) async fn namespace(&self, name: &str) -> Result<()> {
         let body = serde_json::json!({"metadata": {"name": name}}).to_string();
         let mut connection = Connection::open(self).await?;
         connection.post("/api/v1/namespaces", body.into()).await?;
         Ok(())
+    }
+}
+
+/// Processes that are stopped.
+pub(super) struct Alone<'a>(Vec<&'a u32>);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        send(&self.0, Signal::SIGCONT);
+    }
+}
+
+fn send(pids: &[&u32], signal: Signal) {
+    for pid in pids {
+        if let Err(error) = kill(Pid::from_raw(pid.cast_signed()), signal) {
+            eprintln!("cannot send {signal} to {pid}: {error}");
+        }
     }
 }
 
