@@ -1,8 +1,8 @@
 //! `bench api`: one load generator at our API server and at kube-apiserver, in turns.
 //!
 //! Both are asked over mutual TLS, in JSON, on connections that are kept. Ours is the whole of
-//! `knarr up`, with its controllers and node at work; the peer is the API server and etcd alone. While one
-//! is measured the other is stopped.
+//! `knarr up`, with its controllers and node at work; the peer is the API server and etcd alone. While
+//! requests are measured the other one is stopped.
 
 mod connection;
 mod fanout;
