@@ -41,7 +41,7 @@ impl Default for Options {
             subscription_limit_bytes: 64 << 20,
             value_limit_bytes: 8 << 20,
             readers: 2,
-            live_limit_bytes: 32 << 20,
+            live_limit_bytes: 16 << 20,
             seal: None,
         }
     }

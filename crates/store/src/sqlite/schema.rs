@@ -383,7 +383,7 @@ fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
         "PRAGMA synchronous = FULL;
          PRAGMA cache_size = -4096;
          PRAGMA temp_store = MEMORY;
-         PRAGMA journal_size_limit = 8388608;
+         PRAGMA journal_size_limit = 33554432;
          PRAGMA wal_autocheckpoint = 0;",
     )
 }

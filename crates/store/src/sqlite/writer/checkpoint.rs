@@ -14,9 +14,9 @@ use rusqlite::Connection;
 use crate::sqlite::schema;
 
 /// From so many bytes on, the WAL is written back,
-const SOFT_BYTES: u64 = 4 << 20;
+const SOFT_BYTES: u64 = 8 << 20;
 /// again after so many more,
-const AGAIN_BYTES: u64 = 2 << 20;
+const AGAIN_BYTES: u64 = 8 << 20;
 /// and at so many the writer makes it start over.
 const HARD_BYTES: u64 = 32 << 20;
 /// How long the writer waits for readers then.
@@ -81,7 +81,7 @@ impl Checkpoints {
         if bytes >= self.next_hard {
             let restarted = connection
                 .busy_timeout(RESTART_TIMEOUT)
-                .and_then(|()| truncate(connection));
+                .and_then(|()| restart(connection));
             if let Err(error) = restarted.and(connection.busy_timeout(schema::BUSY_TIMEOUT)) {
                 tracing::warn!(path = %path.display(), error = stdx::chain(&error), "the WAL could not start over");
             }
@@ -133,6 +133,11 @@ fn passive(path: &Path, connection: &mut Option<Connection>) -> rusqlite::Result
         None => connection.insert(schema::open_checkpointer(path)?),
     };
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Writes everything back, so that the next commit begins the WAL anew, in the blocks that it has.
+fn restart(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
 }
 
 /// Writes everything back and empties the WAL, unless readers are in the way for too long.
