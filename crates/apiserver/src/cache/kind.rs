@@ -195,6 +195,11 @@ impl KindCache {
         self.changed.subscribe()
     }
 
+    /// Wakes all who are told of events, though there is none.
+    pub(super) fn wake(&self) {
+        self.changed.send_modify(|_| ());
+    }
+
     /// The changes after a revision, at most `limit`; `None` when the ring no longer reaches back
     /// so far.
     pub(crate) fn since(&self, after: Revision, limit: usize) -> Option<Vec<Change>> {

@@ -178,6 +178,10 @@ impl Cache {
             }
         }
         self.alive.store(false, Ordering::Release);
+        // Watchers see that the server ends.
+        for kind in self.kinds() {
+            kind.wake();
+        }
     }
 
     /// Loads everything again, until that succeeds or the store is closed.

@@ -4,6 +4,7 @@
 //! one up to which everything was delivered.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use futures::Stream;
 use serde_json::json;
 use store::{Event, EventKind, Revision, StoreError, Subscription};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::filter::Filter;
 use super::kind::{Change, KindCache};
@@ -64,6 +65,8 @@ pub(crate) struct Watcher {
     ready: VecDeque<Bytes>,
     deadline: Instant,
     bookmark_at: Option<Instant>,
+    /// Until [`Watcher::wake_at`]; kept from step to step, as a timer is dear to set.
+    timer: Pin<Box<Sleep>>,
     ended: bool,
 }
 
@@ -85,6 +88,7 @@ impl Watcher {
             ready: VecDeque::new(),
             deadline: now + options.timeout,
             bookmark_at: options.bookmarks.then(|| now + BOOKMARK_EVERY),
+            timer: Box::pin(tokio::time::sleep_until(now + options.timeout)),
             ended: false,
         };
         if !watcher.kind.reaches(watcher.cursor) {
@@ -140,31 +144,30 @@ impl Watcher {
                 self.deliver_all(changes).await;
                 return;
             }
-            Some(_) if !current => {
+            // The cache wakes all watchers when the drain begins.
+            Some(_) if !current || self.state.drain.is_cancelled() => {
                 self.ended = true;
                 return;
             }
             Some(_) => {}
         }
-        let wake = self.wake_at();
-        let state = self.state.clone();
+        self.set_timer();
         tokio::select! {
             changed = self.changed.changed() => if changed.is_err() { self.ended = true },
             () = redefined(&mut self.definitions) => {}
-            () = tokio::time::sleep_until(wake) => self.tick(true).await,
-            () = state.drain.cancelled() => self.ended = true,
+            () = &mut self.timer => self.tick(true).await,
         }
     }
 
     async fn step_history(&mut self) {
-        let wake = self.wake_at();
+        self.set_timer();
         let Source::History(subscription) = &mut self.source else {
             return;
         };
         let state = self.state.clone();
         let batch = tokio::select! {
             batch = subscription.next() => batch,
-            () = tokio::time::sleep_until(wake) => return self.tick(false).await,
+            () = &mut self.timer => return self.tick(false).await,
             () = state.drain.cancelled() => {
                 self.ended = true;
                 return;
@@ -188,9 +191,17 @@ impl Watcher {
         }
     }
 
+    /// When there is a bookmark to send, or the watch ends.
     fn wake_at(&self) -> Instant {
         self.bookmark_at
             .map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
+    fn set_timer(&mut self) {
+        let wake = self.wake_at();
+        if self.timer.deadline() != wake {
+            self.timer.as_mut().reset(wake);
+        }
     }
 
     /// The time of a bookmark or of the end has come.
