@@ -73,6 +73,17 @@ impl Connection {
         Ok(self.sender.send_request(request).await?)
     }
 
+    /// What is at a path.
+    pub(super) async fn json(&mut self, path: &str) -> Result<serde_json::Value> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        if !status.is_success() {
+            bail!("{path}: {status}: {}", String::from_utf8_lossy(&body));
+        }
+        serde_json::from_slice(&body).with_context(|| format!("{path} is not JSON"))
+    }
+
     pub(super) async fn get(&mut self, path: &str) -> Result<usize> {
         self.ask(Method::GET, path, Bytes::new()).await
     }

@@ -1,12 +1,16 @@
 //! How long a write takes to all who watch, and what a watch costs.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use futures::future::try_join_all;
-use http_body_util::BodyExt as _;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use rustls::ClientConnection;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::connection::Connection;
 use super::load::config_map;
@@ -19,8 +23,6 @@ use crate::report::{Goal, Report};
 const WATCHERS: [usize; 2] = [100, 1000];
 /// How many watches of one resource are opened to see what one costs.
 const OPEN: usize = 5000;
-/// Connections that are opened at the same time.
-const AT_ONCE: usize = 32;
 const LIMIT: Duration = Duration::from_secs(30);
 const WATCHED: &str = "/api/v1/namespaces/bench-watch/configmaps";
 const OBJECT: &str = "/api/v1/namespaces/bench-watch/configmaps/watched";
@@ -112,55 +114,40 @@ async fn prepare(targets: &[Target]) -> Result<()> {
     Ok(())
 }
 
-/// Open watches; each tells when something came.
+/// Open watches, read by one thread that does nothing else, so that reading costs little beside what is
+/// measured.
 struct Watchers {
-    /// Ends them when dropped.
-    _tasks: JoinSet<()>,
-    seen: mpsc::UnboundedReceiver<Instant>,
-    count: usize,
+    /// When the last of them had an event.
+    last: mpsc::UnboundedReceiver<Result<Instant>>,
+    stop: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
     round: u64,
 }
 
 impl Watchers {
     async fn open(target: &Target, count: usize, round: u64) -> Result<Self> {
-        let (sender, mut seen) = mpsc::unbounded_channel();
-        let mut tasks = JoinSet::new();
-        let mut left = count;
-        while left > 0 {
-            let now = left.min(AT_ONCE);
-            let opened = try_join_all((0..now).map(|_| async {
-                let mut connection = Connection::open(target).await?;
-                // By its name: a namespace of ours has a configmap more.
-                let path = format!("{WATCHED}?watch=true&fieldSelector=metadata.name%3Dwatched");
-                let request = connection.send(http::Method::GET, &path, bytes::Bytes::new());
-                let response = request.await?;
-                anyhow::ensure!(response.status() == 200, "{}", response.status());
-                Ok((connection, response))
-            }))
-            .await?;
-            for (connection, response) in opened {
-                let sender = sender.clone();
-                tasks.spawn(async move {
-                    let _open = connection;
-                    let mut body = response.into_body();
-                    while let Some(Ok(frame)) = body.frame().await {
-                        let ends = frame.data_ref().is_some_and(|data| data.ends_with(b"\n"));
-                        if ends && sender.send(Instant::now()).is_err() {
-                            return;
-                        }
-                    }
-                });
+        // As informers do: the changes after a list. A namespace of ours has a configmap more.
+        let listed = Connection::open(target).await?.json(WATCHED).await?;
+        let after = listed["metadata"]["resourceVersion"].as_str();
+        let after = after.context("a list has a resourceVersion")?;
+        let path = format!("{WATCHED}?watch=true&resourceVersion={after}");
+        let (sender, last) = mpsc::unbounded_channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let open = || Watcher::open(target, &path);
+        let watchers = tokio::task::block_in_place(|| (0..count).map(|_| open()).collect());
+        let (watchers, stopped): (Result<Vec<_>>, _) = (watchers, stop.clone());
+        let watchers = watchers?;
+        let reader = std::thread::Builder::new().name("watchers".into());
+        let reader = reader.spawn(move || {
+            if let Err(error) = read_all(watchers, &stopped, &sender) {
+                // Whoever waited is gone otherwise.
+                let _ = sender.send(Err(error));
             }
-            left -= now;
-        }
-        // Each begins with the object that is there.
-        for _ in 0..count {
-            next(&mut seen).await?;
-        }
+        })?;
         Ok(Self {
-            _tasks: tasks,
-            seen,
-            count,
+            last,
+            stop,
+            reader: Some(reader),
             round,
         })
     }
@@ -175,18 +162,120 @@ impl Watchers {
             let begun = Instant::now();
             connection.put(OBJECT, body).await?;
             let answered = Instant::now();
-            let mut last = next(&mut self.seen).await?;
-            for _ in 1..self.count {
-                last = last.max(next(&mut self.seen).await?);
-            }
+            let last = tokio::time::timeout(LIMIT, self.last.recv()).await;
+            let last = last.context("a watcher saw nothing in time")?;
             all.push(Seen {
                 begun,
                 answered,
-                last,
+                last: last.context("the watchers have ended")??,
             });
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(all)
+    }
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take()
+            && reader.join().is_err()
+        {
+            eprintln!("the watchers' thread panicked");
+        }
+    }
+}
+
+/// Reads what comes until it is told to stop; says when all watchers have had an event.
+fn read_all(
+    mut watchers: Vec<Watcher>,
+    stop: &AtomicBool,
+    last: &mpsc::UnboundedSender<Result<Instant>>,
+) -> Result<()> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    for (at, watcher) in watchers.iter().enumerate() {
+        epoll.add(
+            &watcher.stream,
+            EpollEvent::new(EpollFlags::EPOLLIN, at as u64),
+        )?;
+    }
+    let mut ready = [EpollEvent::empty(); 256];
+    let mut left = watchers.len();
+    while !stop.load(Ordering::Relaxed) {
+        let count = epoll.wait(&mut ready, EpollTimeout::from(100u8))?;
+        for event in &ready[..count] {
+            let watcher = usize::try_from(event.data())?;
+            if watchers[watcher].read()? {
+                left -= 1;
+            }
+            if left == 0 {
+                left = watchers.len();
+                if last.send(Ok(Instant::now())).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One watch, on a connection of its own.
+struct Watcher {
+    stream: TcpStream,
+    tls: ClientConnection,
+    plain: Vec<u8>,
+}
+
+impl Watcher {
+    /// Connects, asks, and has the head of the answer.
+    fn open(target: &Target, path: &str) -> Result<Self> {
+        let mut stream = TcpStream::connect(&target.address)?;
+        stream.set_nodelay(true)?;
+        let mut tls = ClientConnection::new(target.tls.clone(), target.server.clone())?;
+        let mut through = rustls::Stream::new(&mut tls, &mut stream);
+        write!(
+            through,
+            "GET {path} HTTP/1.1\r\nhost: {}\r\naccept: application/json\r\n\r\n",
+            target.address
+        )?;
+        through.flush()?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut some = [0; 1];
+            through.read_exact(&mut some)?;
+            head.extend(some);
+        }
+        anyhow::ensure!(
+            head.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&head)
+        );
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            tls,
+            plain: Vec::new(),
+        })
+    }
+
+    /// Reads what has come; whether it ends an event.
+    fn read(&mut self) -> Result<bool> {
+        match self.tls.read_tls(&mut self.stream) {
+            Ok(0) => anyhow::bail!("a watch has ended"),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let bytes = self.tls.process_new_packets()?.plaintext_bytes_to_read();
+        let from = self.plain.len();
+        self.plain.resize(from + bytes, 0);
+        self.tls.reader().read_exact(&mut self.plain[from..])?;
+        // The end of an event, and of the chunk that it came in.
+        let ends = self.plain.ends_with(b"}\n\r\n");
+        if ends {
+            self.plain.clear();
+        }
+        Ok(ends)
     }
 }
 
@@ -195,12 +284,6 @@ struct Seen {
     begun: Instant,
     answered: Instant,
     last: Instant,
-}
-
-async fn next(seen: &mut mpsc::UnboundedReceiver<Instant>) -> Result<Instant> {
-    let seen = tokio::time::timeout(LIMIT, seen.recv()).await;
-    seen.context("a watcher saw nothing in time")?
-        .context("the watchers have ended")
 }
 
 /// What an open watch costs the server, connection and TLS included.
