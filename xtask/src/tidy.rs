@@ -28,6 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["stdx", "api", "client", "sys", "image", "runtime"],
     ),
     ("net", &["stdx", "api", "client", "sys"]),
+    ("detect", &["stdx", "sys"]),
     ("testkit", &[]),
     ("bench", &["store", "testkit"]),
     (
