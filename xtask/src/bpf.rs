@@ -39,7 +39,7 @@ fn compile(object: &Path) -> Result<()> {
         .args([
             "-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Wall", "-Werror",
         ])
-        .args(["-fdebug-prefix-map=bpf/=", "-fno-ident"])
+        .args(["-ffile-compilation-dir=.", "-fno-ident"])
         .args(["-D__TARGET_ARCH_x86", "-c", SOURCE, "-o"])
         .arg(object)
         .status()

@@ -85,6 +85,7 @@ fn generate(driver: &Path, work: &Path, out: &Path) -> Result<()> {
         "flags_table.c",
         "dynamic_params_table.c",
         "syscall_table.c",
+        "syscall_ia32_64_map.c",
     ] {
         compile.arg(driver.join(source));
     }

@@ -8,6 +8,7 @@
 
 extern const struct ppm_event_info g_event_info[];
 extern const struct syscall_evt_pair g_syscall_table[];
+extern const int g_ia32_64_map[];
 
 static const struct { const char *name; const void *at; } tables[] = {
 #include "tables.inc"
@@ -119,6 +120,10 @@ static void print_calls(void) {
 			       used ? s->exit_event_type : PPME_GENERIC_X);
 			break;
 		}
+	printf("];\n\n/// The 64-bit numbers of 32-bit calls of x86, by the 32-bit number; 0xffff where there is none.\n"
+	       "#[rustfmt::skip]\npub(crate) static X86_32: &[u16] = &[\n");
+	for(int nr = 0; nr < SYSCALL_TABLE_SIZE; nr++)
+		printf("%d,%s", g_ia32_64_map[nr] < 0 ? 0xffff : g_ia32_64_map[nr], nr % 16 == 15 ? "\n" : " ");
 	printf("];\n");
 }
 

@@ -15,7 +15,7 @@ pub mod write;
 mod tests;
 
 pub use schema::{EventSchema, EventType, FlagTable, Kind, ParamSchema};
-pub use set::EventSet;
+pub use set::{CallSet, EventSet, Selection};
 pub use value::{SockAddr, SockTuple, Value};
 pub use view::{Event, HEADER_BYTES, Malformed, Param};
 pub use write::EventWriter;

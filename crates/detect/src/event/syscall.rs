@@ -1,6 +1,6 @@
 //! System calls: their numbers, upstream's codes for them, and the events that report them.
 
-use super::facts::syscalls::{CODES, X86_64};
+use super::facts::syscalls::{CODES, X86_32, X86_64};
 use super::schema::EventType;
 
 /// A system call of this architecture.
@@ -31,6 +31,12 @@ pub fn by_number(number: u16) -> Option<&'static Syscall> {
         .binary_search_by_key(&number, |call| call.number)
         .ok()
         .and_then(|index| X86_64.get(index))
+}
+
+/// The 64-bit call that does what the 32-bit call of this number does.
+#[must_use]
+pub fn of_32_bit(number: u16) -> Option<&'static Syscall> {
+    by_number(*X86_32.get(usize::from(number))?)
 }
 
 /// The system call of a name.

@@ -186,6 +186,15 @@ impl<'a> Event<'a> {
         self.param(index).map(|param| param.text())
     }
 
+    /// The path that the kernel opened: the parameter behind those of the schema, which our probes
+    /// add to opens. Nothing for other events, and for captures of others.
+    #[must_use]
+    pub fn kernel_path(&self) -> Option<&'a [u8]> {
+        let creates = self.schema?.has(EventSchema::CREATES_FD);
+        let path = until_zero(self.raw(self.schema?.params.len())?);
+        (creates && !path.is_empty()).then_some(path)
+    }
+
     /// What a call returned, where the event has it: the first parameter of an exit event, when
     /// that is a result, a descriptor or a process.
     #[must_use]

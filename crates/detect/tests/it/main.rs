@@ -1,0 +1,4 @@
+//! The probes on this machine's kernel: real calls, and the events that they make.
+
+mod kernel;
+mod watch;
