@@ -14,3 +14,4 @@
 
 pub mod event;
 pub mod probes;
+pub mod process;

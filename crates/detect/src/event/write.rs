@@ -1,6 +1,6 @@
 //! Making an event's bytes: for tests, for events that are synthesised, for captures.
 
-use super::schema::EventType;
+use super::schema::{EventSchema, EventType};
 use super::view::HEADER_BYTES;
 
 /// Collects the parameters of one event, in their order.
@@ -9,7 +9,8 @@ pub struct EventWriter {
     timestamp_ns: u64,
     tid: i64,
     kind: EventType,
-    lengths: Vec<u16>,
+    lengths: Vec<u32>,
+    wide: bool,
     values: Vec<u8>,
 }
 
@@ -21,6 +22,9 @@ impl EventWriter {
             timestamp_ns,
             tid,
             kind,
+            wide: kind
+                .schema()
+                .is_some_and(|schema| schema.has(EventSchema::LARGE_PAYLOAD)),
             lengths: Vec::new(),
             values: Vec::new(),
         }
@@ -29,9 +33,14 @@ impl EventWriter {
     /// Adds a parameter as it is. What is longer than a length can say is cut.
     #[must_use]
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
-        let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+        let most = if self.wide {
+            u32::MAX
+        } else {
+            u32::from(u16::MAX)
+        };
+        let length = u32::try_from(bytes.len()).unwrap_or(most).min(most);
         self.lengths.push(length);
-        self.values.extend(bytes.iter().take(usize::from(length)));
+        self.values.extend(bytes.iter().take(length as usize));
         self
     }
 
@@ -93,7 +102,8 @@ impl EventWriter {
     /// The event's bytes.
     #[must_use]
     pub fn finish(&self) -> Vec<u8> {
-        let length = HEADER_BYTES + 2 * self.lengths.len() + self.values.len();
+        let width = if self.wide { 4 } else { 2 };
+        let length = HEADER_BYTES + width * self.lengths.len() + self.values.len();
         let mut bytes = Vec::with_capacity(length);
         bytes.extend(self.timestamp_ns.to_le_bytes());
         bytes.extend(self.tid.to_le_bytes());
@@ -102,7 +112,7 @@ impl EventWriter {
         let count = u32::try_from(self.lengths.len()).unwrap_or(u32::MAX);
         bytes.extend(count.to_le_bytes());
         for length in &self.lengths {
-            bytes.extend(length.to_le_bytes());
+            bytes.extend(length.to_le_bytes().iter().take(width));
         }
         bytes.extend(&self.values);
         bytes

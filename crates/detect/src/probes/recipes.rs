@@ -5,6 +5,7 @@
 //! the path that the kernel found. Calls without a recipe are upstream's generic event.
 
 use super::translate::Table;
+#[cfg(test)]
 use crate::event::EventType;
 
 /// The most steps that a recipe has.
