@@ -12,6 +12,7 @@
     reason = "rings that the kernel shares with us are memory; each block says why it is sound"
 )]
 
+pub mod capture;
 pub mod event;
 pub mod probes;
 pub mod process;
