@@ -18,7 +18,8 @@ struct scratch {
 	u32 type;
 	u32 busy;
 	u32 count; /* of names; kept here so that the verifier does not follow its value */
-	u32 spare;
+	u32 looked; /* whether the next three are of this event */
+	u64 file, inode, super; /* of the descriptor that was returned */
 	u64 names[PATH_PARTS];
 	u8 data[EVENT_BYTES + 2 * PARAM_BYTES];
 };
@@ -111,6 +112,7 @@ static __always_inline struct scratch *begin(u32 type, u32 params, u64 tid)
 	*(u16 *)&s->data[20] = type;
 	*(u32 *)&s->data[22] = params;
 	s->type = type;
+	s->looked = 0;
 	s->lens = HEADER_BYTES;
 	s->pos = HEADER_BYTES + 2 * params;
 	return s;

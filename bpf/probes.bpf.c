@@ -49,7 +49,7 @@ struct {
 
 static __always_inline bool is_compat(void)
 {
-	return BPF_CORE_READ(current_task(), thread_info.status) & TS_COMPAT;
+	return known_task()->thread_info.status & TS_COMPAT;
 }
 
 static __always_inline u32 call_number(struct pt_regs *regs)

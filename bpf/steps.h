@@ -13,11 +13,11 @@ static __always_inline void put_open_flags(struct scratch *s, struct step step)
 	out = translate_bits(step.table, flags);
 	/* The access mode is a number of two bits: 0 is reading, 3 is treated like it. */
 	out |= (flags & 3) == 1 ? 2 : (flags & 3) == 2 ? 3 : 1;
-	file = s->ret >= 0 ? file_of(s->ret) : 0;
+	file = opened(s);
 	if(file) {
 		if(BPF_CORE_READ(file, f_mode) & FMODE_CREATED)
 			out |= O_F_CREATED;
-		layer = layer_of(file);
+		layer = layer_at((struct inode *)s->inode, (struct super_block *)s->super);
 		if(layer == UPPER_LAYER)
 			out |= FD_UPPER_LAYER;
 		else if(layer == LOWER_LAYER)
@@ -28,16 +28,17 @@ static __always_inline void put_open_flags(struct scratch *s, struct step step)
 
 static __always_inline void put_creat_flags(struct scratch *s)
 {
-	struct file *file = s->ret >= 0 ? file_of(s->ret) : 0;
-
-	put_u16(s, file ? layer_of(file) : 0);
+	opened(s);
+	put_u16(s, layer_at((struct inode *)s->inode, (struct super_block *)s->super));
 }
 
 static __always_inline void put_device(struct scratch *s)
 {
-	struct file *file = s->ret >= 0 ? file_of(s->ret) : 0;
+	struct super_block *super;
 
-	put_u32(s, file ? device_number(BPF_CORE_READ(file, f_inode, i_sb, s_dev)) : 0);
+	opened(s);
+	super = (struct super_block *)s->super;
+	put_u32(s, super ? device_number(BPF_CORE_READ(super, s_dev)) : 0);
 }
 
 static __always_inline void put_inode(struct scratch *s, s64 fd)
@@ -304,8 +305,8 @@ static __always_inline void put_open_path(struct scratch *s)
 {
 	struct settings *set = config();
 
-	if(set && set->kernel_paths && s->ret >= 0)
-		put_file_path(s, file_of(s->ret));
+	if(set && set->kernel_paths)
+		put_file_path(s, opened(s));
 	else
 		put_nothing(s);
 }
@@ -314,6 +315,7 @@ __noinline int take_open_step(u32 packed)
 {
 	struct scratch *s = scratch();
 	struct step step = {packed, packed >> 8, packed >> 16, packed >> 24};
+	struct inode *inode;
 	u64 flags;
 
 	if(!s)
@@ -330,13 +332,15 @@ __noinline int take_open_step(u32 packed)
 		put_device(s);
 		break;
 	case STEP_INO:
-		put_inode(s, s->ret);
+		opened(s);
+		inode = (struct inode *)s->inode;
+		put_u64(s, inode ? BPF_CORE_READ(inode, i_ino) : 0);
 		break;
 	case STEP_FD_INO:
 		put_inode(s, s->ret >= 0 ? (s32)argument(s, step.arg) : -1);
 		break;
 	case STEP_FD_PATH:
-		put_file_path(s, s->ret >= 0 ? file_of(s->ret) : 0);
+		put_file_path(s, opened(s));
 		break;
 	case STEP_OPEN_PATH:
 		put_open_path(s);
