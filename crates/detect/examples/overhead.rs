@@ -53,14 +53,14 @@ fn load(duration: Duration, rate: Option<u64>) -> u64 {
                             .read_to_end(&mut text)
                             .unwrap();
                         turns += 1;
-                        if turns % TURNS_A_CONNECT == 0 {
+                        if turns.is_multiple_of(TURNS_A_CONNECT) {
                             drop(TcpStream::connect(address));
                         }
-                        if turns % TURNS_A_FORK == 0 {
+                        if turns.is_multiple_of(TURNS_A_FORK) {
                             Command::new("/bin/true").status().unwrap();
                         }
                         if let Some(rate) = rate
-                            && turns % 64 == 0
+                            && turns.is_multiple_of(64)
                         {
                             let due =
                                 Duration::from_nanos(turns * CALLS_A_TURN * 1_000_000_000 / rate);
@@ -81,10 +81,14 @@ fn load(duration: Duration, rate: Option<u64>) -> u64 {
 }
 
 /// The load with probes and a consumer that keeps the process table.
-fn watched(duration: Duration, rate: Option<u64>, options: &Options, apply: bool) -> u64 {
-    let mut wanted = Selection::of_state();
-    wanted.insert_named("openat");
-    let mut probes = Probes::load(&wanted, options).unwrap();
+fn watched(
+    duration: Duration,
+    rate: Option<u64>,
+    wanted: &Selection,
+    options: &Options,
+    apply: bool,
+) -> u64 {
+    let mut probes = Probes::load(wanted, options).unwrap();
     let mut table = Table::default();
     table.scan(std::path::Path::new("/proc")).unwrap();
     let stop = AtomicBool::new(false);
@@ -139,24 +143,33 @@ fn main() {
         kernel_paths: false,
         ..options
     };
-    let mut sums = [0u64; 4];
-    for round in 0..rounds {
-        let off = load(duration, None);
-        let on = watched(duration, None, &options, true);
-        let events_only = watched(duration, None, &options, false);
-        let no_paths = watched(duration, None, &plain, true);
-        println!(
-            "round {round}: {off} calls off, {on} on, {events_only} without the table, {no_paths} without kernel paths"
-        );
-        for (sum, calls) in sums.iter_mut().zip([off, on, events_only, no_paths]) {
-            *sum += calls / seconds;
+    let state = Selection::of_state();
+    let mut rare = Selection::default();
+    rare.insert_named("chdir");
+    let names = [
+        "off",
+        "attached",
+        "on",
+        "events only",
+        "without kernel paths",
+    ];
+    let mut sums = [0u64; 5];
+    for _ in 0..rounds {
+        let calls = [
+            load(duration, None),
+            watched(duration, None, &rare, &options, false),
+            watched(duration, None, &state, &options, true),
+            watched(duration, None, &state, &options, false),
+            watched(duration, None, &state, &plain, true),
+        ];
+        for (sum, calls) in sums.iter_mut().zip(calls) {
+            *sum += calls;
         }
     }
-    let [off, on, events_only, no_paths] = sums.map(|sum| sum / rounds.max(1));
-    println!(
-        "calls a second: {off} off, {on} on, {events_only} events only, {no_paths} without kernel paths"
-    );
+    for (name, sum) in names.iter().zip(sums) {
+        println!("{name}: {} calls a second", sum / (rounds * seconds).max(1));
+    }
     println!("at 100,000 calls a second on each processor:");
-    let calls = watched(duration * 2, Some(100_000), &options, true);
+    let calls = watched(duration * 2, Some(100_000), &state, &options, true);
     println!("    {} calls a second", calls / (seconds * 2));
 }

@@ -1,4 +1,5 @@
 //! What was written is read; what nobody wrote is refused.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::io::Write as _;
 use std::process::Command;

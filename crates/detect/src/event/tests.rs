@@ -1,4 +1,5 @@
 //! Events as they come from probes and files, and as nobody should send them.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
 

@@ -1,4 +1,5 @@
 //! Recipes against the schema, and numbers of the C sources against ours.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::recipes::{STEPS, has_kernel_path, recipe};
 use super::translate::{Table, lines};

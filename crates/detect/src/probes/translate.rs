@@ -85,7 +85,7 @@ pub(super) fn lines(table: Table) -> Lines {
         Table::Keyctl => keyctl(),
         Table::Open => vec![
             (0o100, 1 << 2),
-            (0o2_0200_000, 1 << 13),
+            (0o20_200_000, 1 << 13),
             (0o2000, 1 << 3),
             (0o10000, 1 << 4),
             (0o200, 1 << 5),

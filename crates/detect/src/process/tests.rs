@@ -1,4 +1,5 @@
 //! The table over events: those that should come, and those that should not.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 use std::sync::Arc;

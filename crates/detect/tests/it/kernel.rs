@@ -235,7 +235,7 @@ fn changes_of_files_are_told_and_the_table_resolves_them() {
     let mut pid = 0;
     let seen = record(&mut probes, || pid = act::run("files"));
     let own: Vec<Event<'_>> = seen.iter().map(Seen::event).collect();
-    let of_pid = |event: &&Event<'_>| event.tid == pid || event.tid > pid;
+    let of_pid = |event: &&Event<'_>| event.tid >= pid;
     let has = |kinds: &[T], name: &str, end: &str| {
         own.iter().filter(of_pid).any(|event| {
             kinds.contains(&event.kind)
