@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stdx", &[]),
     ("api", &[]),
     ("cel", &["api"]),
+    ("rules", &[]),
     ("store", &["stdx"]),
     ("pki", &["stdx"]),
     ("sys", &["stdx"]),
