@@ -74,7 +74,7 @@ impl Subject {
                 return Some(from..out.items.len());
             }
         }
-        (out.items.len() > from).then(|| from..out.items.len())
+        (out.items.len() > from).then_some(from..out.items.len())
     }
 }
 

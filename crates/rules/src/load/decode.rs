@@ -142,7 +142,7 @@ fn texts(item: &Node, key: &str, context: &Context) -> Result<Option<Vec<String>
     let mut texts = Vec::with_capacity(items.len());
     for item in items {
         let Some(text) = item.scalar() else {
-            let context = context.node(item, Item::ListItem, "");
+            let context = context.node(item, Item::InList, "");
             return Err(structure("sequence value is not scalar", &context));
         };
         texts.push(text.to_owned());

@@ -106,7 +106,7 @@ impl Reader<'_> {
 
     fn item(&mut self) -> Result<(), Thrown> {
         if self.item.mapping().is_none() {
-            let context = self.context(Item::RulesContentItem, "");
+            let context = self.context(Item::InContent, "");
             let message =
                 "Unexpected element type. Each element should be a yaml associative array.";
             return Err(structure(message, &context));
@@ -122,7 +122,7 @@ impl Reader<'_> {
         } else if self.has("rule") {
             self.rule()
         } else {
-            let context = self.context(Item::RulesContentItem, "");
+            let context = self.context(Item::InContent, "");
             self.result
                 .warn(WarningCode::UnknownItem, "Unknown top level item", &context);
             Ok(())

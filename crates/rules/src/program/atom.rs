@@ -68,8 +68,8 @@ impl Each {
             Test::Exists => Self::True,
             Test::In(constants) => Self::one_of(constants),
             Test::Contains(texts) => {
-                let finder = |text: &Box<[u8]>| Finder::new(text).into_owned();
-                Self::Find(texts.iter().map(finder).collect())
+                let finders = texts.iter().map(|text| Finder::new(text).into_owned());
+                Self::Find(finders.collect())
             }
             Test::Paths(paths) => Self::Paths(Paths::new(paths.iter().map(|path| &**path))),
             Test::Glob(pattern, fold) => Self::Glob(Glob::new(pattern, *fold)),

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use super::atom;
+use crate::condition::Operator;
+use crate::constant::Constant;
 use crate::event::{Event, Values};
 use crate::events::{EventType, Sort};
 use crate::fields::{Argument, FieldId};
@@ -45,6 +47,24 @@ fn is_static(subject: &Subject) -> bool {
         Subject::List(items) | Subject::Concat(items) => items.iter().all(is_static),
         Subject::Map(_, inner) => is_static(inner),
         Subject::Join(parts) | Subject::Getopt(parts, _) => parts.iter().all(is_static),
+    }
+}
+
+/// What a check of `evt.num` says of all events: their numbers begin with 1.
+fn of_number(test: &Test) -> Option<bool> {
+    let zero = Constant::Number(0);
+    let one = Constant::Number(1);
+    match test {
+        Test::In(constants) => constants
+            .iter()
+            .all(|constant| *constant == zero)
+            .then_some(false),
+        Test::Not(inner) => of_number(inner).map(|truth| !truth),
+        Test::Order(Operator::Lt, constant) if *constant <= one => Some(false),
+        Test::Order(Operator::Le, constant) if *constant <= zero => Some(false),
+        Test::Order(Operator::Gt, constant) if *constant <= zero => Some(true),
+        Test::Order(Operator::Ge, constant) if *constant <= one => Some(true),
+        _ => None,
     }
 }
 
@@ -118,6 +138,11 @@ impl<'a> Fold<'a> {
 
     fn decided(&self, atom: &Atom) -> Option<bool> {
         let subject = |id: SubjectId| &self.graph.subjects[id.0 as usize];
+        if let Subject::Field(field) = subject(atom.subject)
+            && field.id == FieldId::EvtNum
+        {
+            return of_number(&atom.test);
+        }
         if !is_static(subject(atom.subject)) {
             return None;
         }

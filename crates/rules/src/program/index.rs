@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use foldhash::fast::FixedState;
 
 use super::atom::{AtomPlan, Check, Each};
@@ -14,6 +14,8 @@ use crate::subject::Subject;
 
 /// Fewer texts than these are searched for one by one.
 const FEW_TEXTS: usize = 4;
+/// With more texts than these, a table of all states would take too much memory.
+const MANY_TEXTS: usize = 500;
 
 /// A subject and its indices.
 #[derive(Debug)]
@@ -122,19 +124,10 @@ struct RadixNode {
 
 impl<const REVERSED: bool> Radix<REVERSED> {
     fn new(checks: &[Vec<Box<[u8]>>]) -> Self {
-        let turned: Vec<Vec<Box<[u8]>>> = checks
-            .iter()
-            .map(|texts| {
-                let turn = |text: &Box<[u8]>| {
-                    let mut text = text.clone();
-                    if REVERSED {
-                        text.reverse();
-                    }
-                    text
-                };
-                texts.iter().map(turn).collect()
-            })
-            .collect();
+        let mut turned = checks.to_vec();
+        if REVERSED {
+            turned.iter_mut().flatten().for_each(|text| text.reverse());
+        }
         let texts: Vec<(&[u8], Vec<u32>)> = by_text(&turned).into_iter().collect();
         let mut radix = Self {
             nodes: Vec::new(),
@@ -242,8 +235,12 @@ impl Contains {
         if by_text.len() < FEW_TEXTS && !fold {
             return None;
         }
+        // Texts of events are short: what starts quickest wins.
+        let kind = (by_text.len() <= MANY_TEXTS).then_some(AhoCorasickKind::DFA);
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
+            .kind(kind)
+            .prefilter(false)
             .ascii_case_insensitive(fold)
             .build(by_text.keys())
             .ok()?;

@@ -185,8 +185,8 @@ impl SourceProgram {
             }
             roots.push(of_event);
         }
-        let costs = order::costs(&residual);
-        let ordered = order::Ordered::new(&residual, &costs);
+        let estimates = order::estimates(&residual);
+        let ordered = order::Ordered::new(&residual, &estimates);
         let steps: Vec<Box<[Step]>> = roots.iter().map(|roots| ordered.steps(roots)).collect();
         let uses = uses(&residual, &steps);
         let (subjects, atoms, words) = index::plans(&residual, &uses);
@@ -200,28 +200,27 @@ impl SourceProgram {
             steps,
             events,
         };
-        program.assemble(&residual, &costs, &uses);
+        program.assemble(&residual, &estimates, &uses);
         program
     }
 
-    fn assemble(&mut self, graph: &Graph, costs: &[u32], uses: &[u32]) {
-        let ordered = order::Ordered::new(graph, costs);
+    fn assemble(&mut self, graph: &Graph, estimates: &[order::Estimate], uses: &[u32]) {
+        let ordered = order::Ordered::new(graph, estimates);
         let mut memos = 0;
         for (at, node) in graph.nodes.iter().enumerate() {
-            let mut range = |children: &[NodeId]| {
+            let mut range = |children: Vec<NodeId>| {
                 let from = u32::try_from(self.children.len()).unwrap_or(u32::MAX);
-                let children = ordered.children(children);
                 self.children.extend(children.iter().map(|child| child.0));
                 (from, u32::try_from(self.children.len()).unwrap_or(u32::MAX))
             };
             let kind = match node {
                 Node::Constant(truth) => OpKind::Constant(*truth),
                 Node::And(children) => {
-                    let (from, to) = range(children);
+                    let (from, to) = range(ordered.all_of(children));
                     OpKind::And(from, to)
                 }
                 Node::Or(children) => {
-                    let (from, to) = range(children);
+                    let (from, to) = range(ordered.one_of(children));
                     OpKind::Or(from, to)
                 }
                 Node::Not(child) => OpKind::Not(child.0),
@@ -230,7 +229,7 @@ impl SourceProgram {
             // What is cheap is decided again rather than noted.
             let worth = match node {
                 Node::And(_) | Node::Or(_) => true,
-                Node::Atom(_) => costs[at] > order::CHEAP,
+                Node::Atom(_) => estimates[at].is_dear(),
                 _ => false,
             };
             let memo = if worth && uses[at] > 1 {

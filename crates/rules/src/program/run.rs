@@ -4,9 +4,12 @@ use std::ops::Range;
 
 use super::atom::{AtomPlan, Check, by_mode, others};
 use super::order::Step;
-use super::{OpKind, SourceProgram};
+use super::{Op, OpKind, SourceProgram};
 use crate::event::{Event, Values};
+use crate::graph::Mode;
 
+/// Nothing is noted for a node.
+const NO_MEMO: u32 = u32::MAX;
 /// Not looked up yet.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -110,48 +113,60 @@ struct Runner<'a, 's, E: ?Sized> {
 }
 
 impl<E: Event + ?Sized> Runner<'_, '_, E> {
+    #[inline]
     fn node(&mut self, node: u32) -> bool {
-        let program = self.program;
-        let op = program.ops[node as usize];
-        if op.memo != u32::MAX {
+        let op = self.program.ops[node as usize];
+        match op.kind {
+            OpKind::Atom(atom) if op.memo == NO_MEMO => self.atom(atom),
+            OpKind::Not(atom) => !self.node_apart(atom),
+            _ => self.remembered(op),
+        }
+    }
+
+    /// The same, called rather than put in place.
+    fn node_apart(&mut self, node: u32) -> bool {
+        self.node(node)
+    }
+
+    fn remembered(&mut self, op: Op) -> bool {
+        if op.memo != NO_MEMO {
             let memo = self.scratch.memos[op.memo as usize];
             if memo >> 1 == self.scratch.epoch {
                 return memo & 1 == 1;
             }
         }
+        let program = self.program;
+        let children = |from: u32, to: u32| &program.children[from as usize..to as usize];
         let truth = match op.kind {
             OpKind::Constant(truth) => truth,
-            OpKind::And(from, to) => program.children[from as usize..to as usize]
+            OpKind::And(from, to) => children(from, to)
                 .iter()
-                .all(|child| self.node(*child)),
-            OpKind::Or(from, to) => program.children[from as usize..to as usize]
+                .all(|child| self.node_apart(*child)),
+            OpKind::Or(from, to) => children(from, to)
                 .iter()
-                .any(|child| self.node(*child)),
-            OpKind::Not(child) => !self.node(child),
-            OpKind::Atom(atom) => self.atom(&program.atoms[atom as usize]),
+                .any(|child| self.node_apart(*child)),
+            OpKind::Not(child) => !self.node_apart(child),
+            OpKind::Atom(atom) => self.atom(atom),
         };
-        if op.memo != u32::MAX {
+        if op.memo != NO_MEMO {
             self.scratch.memos[op.memo as usize] = self.scratch.epoch << 1 | u32::from(truth);
         }
         truth
     }
 
-    /// Where the values of a subject are; nothing if there are none.
-    fn load(&mut self, subject: u32) -> Option<Range<usize>> {
-        let at = subject as usize;
-        let slot = &self.scratch.slots[at];
-        if slot.epoch == self.scratch.epoch {
-            return (!slot.missing).then_some(slot.from as usize..slot.to as usize);
-        }
+    /// Asks the event for the values of a subject.
+    #[cold]
+    #[inline(never)]
+    fn extract(&mut self, subject: usize) {
         let program = self.program;
-        let range = program.subjects[at]
+        let range = program.subjects[subject]
             .subject
             .extract(self.event, &mut self.values);
         let (from, to) = match &range {
             Some(range) => (range.start, range.end),
             None => (0, 0),
         };
-        self.scratch.slots[at] = Slot {
+        self.scratch.slots[subject] = Slot {
             epoch: self.scratch.epoch,
             from: u32::try_from(from).unwrap_or(0),
             to: u32::try_from(to).unwrap_or(0),
@@ -162,22 +177,33 @@ impl<E: Event + ?Sized> Runner<'_, '_, E> {
             prefix: UNKNOWN,
             suffix: UNKNOWN,
         };
-        range
     }
 
-    fn atom(&mut self, atom: &AtomPlan) -> bool {
+    /// Where the values of a subject are; nothing if there are none.
+    #[inline]
+    fn load(&mut self, subject: u32) -> Option<Range<usize>> {
+        let at = subject as usize;
+        if self.scratch.slots[at].epoch != self.scratch.epoch {
+            self.extract(at);
+        }
+        let slot = &self.scratch.slots[at];
+        (!slot.missing).then_some(slot.from as usize..slot.to as usize)
+    }
+
+    fn atom(&mut self, atom: u32) -> bool {
+        let program = self.program;
+        let atom: &AtomPlan = &program.atoms[atom as usize];
         let Some(range) = self.load(atom.subject) else {
             return false;
         };
-        if range.is_empty() && atom.mode == crate::graph::Mode::One {
-            return false;
-        }
-        let program = self.program;
         let at = atom.subject as usize;
         let plan = &program.subjects[at];
         let values = &self.values;
+        let Some(first) = values.items.get(range.start) else {
+            return self.without_values(atom);
+        };
         let slot = &mut self.scratch.slots[at];
-        let text = || values.bytes(&values.items[range.start]).unwrap_or_default();
+        let text = || values.bytes(first).unwrap_or_default();
         let truth = match &atom.check {
             Check::Exists => true,
             Check::Equal(check) => plan.equal.as_ref().is_some_and(|index| {
@@ -214,6 +240,7 @@ impl<E: Event + ?Sized> Runner<'_, '_, E> {
                 }
                 bits[*check as usize / 64] >> (check % 64) & 1 == 1
             }),
+            Check::Each(each) if atom.mode == Mode::One => each.passes(first, values),
             Check::Each(each) => by_mode(atom.mode, &values.items[range], |value| {
                 each.passes(value, values)
             }),
@@ -227,5 +254,11 @@ impl<E: Event + ?Sized> Runner<'_, '_, E> {
             }
         };
         truth != atom.negated
+    }
+
+    /// What a check says of a list that is there and empty.
+    #[cold]
+    fn without_values(&self, atom: &AtomPlan) -> bool {
+        matches!(atom.check, Check::Exists) || atom.mode == Mode::Every
     }
 }

@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod alerts;
+mod conditions;
+mod loading;
+mod measure;
 mod upstream;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rules::load::Loader;
 
 /// Upstream's published data: `KNARR_UPSTREAM`, or the `upstream` folder of the shared place.
-fn upstream(file: &str) -> Option<String> {
+pub(crate) fn upstream(file: &str) -> Option<String> {
     let folder = std::env::var_os("KNARR_UPSTREAM")
         .map_or_else(|| "../../../shared/upstream".into(), PathBuf::from);
     let path = folder.join("falco-rules").join(file);
