@@ -2,6 +2,7 @@
 //!
 //! Invariant: a `FieldId` is an index into the table; who implements an event sees fields only by it.
 
+pub mod list;
 mod resolve;
 mod table;
 

@@ -12,7 +12,7 @@ use super::item::{Items, Named, RuleItem};
 use super::lists::{self, List, MAX_CONDITION};
 use super::macros::{self, Resolved};
 use super::result::{LoadError, LoadResult};
-use super::{ExtraOutput, Rule, warnings};
+use super::{ExtraField, ExtraOutput, Rule, warnings};
 use crate::condition::{Expr, Pos, parse};
 use crate::events::EventSet;
 use crate::fields::Source;
@@ -242,7 +242,13 @@ impl Compiler<'_> {
             let template = Template::parse(source, &format)
                 .map_err(|error| output_error(error.to_string()))?;
             warnings::output(&format, &item.output_context, self.result);
-            extra_fields.insert(key, (template.lenient(), raw));
+            let template = template.lenient();
+            let field = ExtraField {
+                format,
+                template,
+                raw,
+            };
+            extra_fields.insert(key, field);
         }
         let Some((expr, root)) = self.condition(item, source, &condition)? else {
             return Ok(None);

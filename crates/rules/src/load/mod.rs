@@ -23,7 +23,8 @@ pub use code::{ErrorCode, WarningCode};
 pub use context::Context;
 pub use item::{PluginRequirement, Requirements};
 pub use result::{LoadError, LoadResult, Warning, results_json};
-pub use rule::{ExtraOutput, Rule};
+pub use describe::event_names;
+pub use rule::{ExtraField, ExtraOutput, Rule};
 
 use std::collections::BTreeMap;
 
@@ -49,9 +50,8 @@ pub struct Loader {
 /// What all files say together.
 #[derive(Debug)]
 pub struct RuleSet {
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) graphs: BTreeMap<Source, Graph>,
-    requirements: Requirements,
+    collector: Collector,
+    compiled: Compiled,
 }
 
 impl Loader {
@@ -115,9 +115,8 @@ impl Loader {
     /// The rules of all files.
     pub fn finish(self) -> RuleSet {
         RuleSet {
-            rules: self.compiled.rules,
-            graphs: self.compiled.graphs,
-            requirements: self.collector.requirements,
+            collector: self.collector,
+            compiled: self.compiled,
         }
     }
 
@@ -157,16 +156,20 @@ impl Loader {
 impl RuleSet {
     /// The rules, in the order of their definition.
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        &self.compiled.rules
+    }
+
+    pub(crate) fn graphs(&self) -> &BTreeMap<Source, Graph> {
+        &self.compiled.graphs
     }
 
     /// The rule of that name.
     pub fn rule(&self, name: &str) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.name == name)
+        self.rules().iter().find(|rule| rule.name == name)
     }
 
     /// What the rules need.
     pub fn requirements(&self) -> &Requirements {
-        &self.requirements
+        &self.collector.requirements
     }
 }

@@ -29,8 +29,8 @@ pub struct Rule {
     pub output: String,
     /// What it says.
     pub template: Template,
-    /// Fields that are added to its alerts: as they are, or as text.
-    pub extra_fields: BTreeMap<String, (Template, bool)>,
+    /// Fields that are added to its alerts.
+    pub extra_fields: BTreeMap<String, ExtraField>,
     /// The fields that its exceptions name.
     pub exception_fields: BTreeSet<String>,
     /// How grave it is.
@@ -43,6 +43,17 @@ pub struct Rule {
     pub capture: bool,
     /// How long that lasts.
     pub capture_duration_ms: u32,
+}
+
+/// A field that is added to alerts.
+#[derive(Clone, Debug)]
+pub struct ExtraField {
+    /// What it says, as text.
+    pub format: String,
+    /// What it says.
+    pub template: Template,
+    /// The value as it is, rather than as text.
+    pub raw: bool,
 }
 
 /// What is added to the outputs of rules: `append_output` of the configuration.

@@ -10,6 +10,7 @@ use super::render;
 use super::template::Template;
 use crate::event::Event;
 use crate::fields::FieldId;
+use crate::load::{ExtraField, Rule};
 use crate::priority::Priority;
 
 /// How alerts are written.
@@ -58,8 +59,8 @@ pub struct Alert<'a> {
     pub tags: &'a BTreeSet<String>,
     /// What the rule says.
     pub template: &'a Template,
-    /// Fields that are added to the JSON: as they are, or as text.
-    pub extra_fields: &'a BTreeMap<String, (Template, bool)>,
+    /// Fields that are added to the JSON.
+    pub extra_fields: &'a BTreeMap<String, ExtraField>,
 }
 
 fn timestamp(time_ns: u64) -> Timestamp {
@@ -77,6 +78,20 @@ pub(super) fn time_text(field: FieldId, time_ns: u64) -> Option<String> {
         _ => return None,
     };
     Some(timestamp(time_ns).strftime(format).to_string())
+}
+
+impl<'a> Alert<'a> {
+    /// The alert of a rule.
+    pub fn of(rule: &'a Rule) -> Self {
+        Self {
+            rule: &rule.name,
+            source: rule.source.name(),
+            priority: rule.priority,
+            tags: &rule.tags,
+            template: &rule.template,
+            extra_fields: &rule.extra_fields,
+        }
+    }
 }
 
 impl Alert<'_> {
@@ -148,12 +163,12 @@ impl Alert<'_> {
             "evt.time"
         };
         fields.insert(time.into(), event.time_ns().into());
-        for (key, (template, raw)) in self.extra_fields {
-            let named = template.fields.first().filter(|_| *raw);
+        for (key, extra) in self.extra_fields {
+            let named = extra.template.fields.first().filter(|_| extra.raw);
             let value = match named {
                 Some(field) => render::json(&field.typed, event),
                 None => {
-                    let text = template.render(event).unwrap_or_default();
+                    let text = extra.template.render(event).unwrap_or_default();
                     String::from_utf8_lossy(&text).into_owned().into()
                 }
             };

@@ -72,11 +72,11 @@ enum OpKind {
 impl Program {
     /// Makes a program of those rules that the selection leaves enabled.
     pub fn new(set: &RuleSet, selection: &Selection) -> Self {
-        let enabled = selection.enabled(&set.rules);
+        let enabled = selection.enabled(set.rules());
         let mut sources = BTreeMap::new();
-        for (source, graph) in &set.graphs {
+        for (source, graph) in set.graphs() {
             let rules: Vec<(u32, &Rule)> = (0..)
-                .zip(&set.rules)
+                .zip(set.rules())
                 .filter(|(at, rule)| enabled[*at as usize] && rule.source == *source)
                 .collect();
             if !rules.is_empty() {
@@ -84,7 +84,7 @@ impl Program {
             }
         }
         Self {
-            rules: set.rules.clone(),
+            rules: set.rules().to_vec(),
             sources,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rules::fields::Source;
+use rules::load::ExtraField;
 use rules::{Alert, AlertOptions, Priority, Template, TemplateError};
 use serde_json::{Value as Json, json};
 
@@ -98,15 +99,14 @@ fn templates_that_cannot_be() {
 
 fn alert(output: &str, check: impl FnOnce(&Alert<'_>)) {
     let template = Template::parse(Source::Syscall, output).unwrap().lenient();
+    let field = |format: &str, raw| ExtraField {
+        format: format.into(),
+        template: Template::parse(Source::Syscall, format).unwrap().lenient(),
+        raw,
+    };
     let extra = BTreeMap::from([
-        (
-            "proc.pid".to_owned(),
-            (Template::parse(Source::Syscall, "%proc.pid").unwrap().lenient(), true),
-        ),
-        (
-            "who".to_owned(),
-            (Template::parse(Source::Syscall, "%proc.name/%proc.exe").unwrap().lenient(), false),
-        ),
+        ("proc.pid".to_owned(), field("%proc.pid", true)),
+        ("who".to_owned(), field("%proc.name/%proc.exe", false)),
     ]);
     let tags = BTreeSet::from(["b".to_owned(), "a".to_owned()]);
     check(&Alert {

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod conditions;
+mod described;
 mod loading;
 mod measure;
 mod upstream;
