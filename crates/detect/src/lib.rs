@@ -14,5 +14,6 @@
 
 pub mod capture;
 pub mod event;
+pub mod fields;
 pub mod probes;
 pub mod process;
