@@ -269,3 +269,6 @@ fn uses(graph: &Graph, steps: &[Box<[Step]>]) -> Vec<u32> {
     }
     uses
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,10 @@ pub(super) fn estimates(graph: &Graph) -> Vec<Estimate> {
                 chance: children.iter().map(|child| of(child).chance).product(),
             },
             Node::Or(children) => {
-                let none: f32 = children.iter().map(|child| 1.0 - of(child).chance).product();
+                let none: f32 = children
+                    .iter()
+                    .map(|child| 1.0 - of(child).chance)
+                    .product();
                 Estimate {
                     cost: children.iter().map(|child| of(child).cost).sum(),
                     chance: 1.0 - none,

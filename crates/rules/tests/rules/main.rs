@@ -5,6 +5,7 @@
 mod alerts;
 mod conditions;
 mod described;
+mod hostile;
 mod loading;
 mod measure;
 mod upstream;
