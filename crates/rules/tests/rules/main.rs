@@ -8,6 +8,7 @@ mod described;
 mod hostile;
 mod loading;
 mod measure;
+mod programs;
 mod upstream;
 
 use std::collections::HashMap;
