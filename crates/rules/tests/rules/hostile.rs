@@ -113,6 +113,23 @@ fn lists_that_grow() {
 }
 
 #[test]
+fn many_rules() {
+    let rules: Vec<_> = (0..1500)
+        .map(|at| {
+            let (a, b) = (at % 37, at % 11);
+            serde_json::json!({
+                "rule": format!("r{at}"), "desc": "d", "output": "o %proc.name", "priority": "INFO",
+                "warn_evttypes": false,
+                "condition": format!(
+                    "proc.pid != {at} and proc.pname = p{a} and not proc.name in (n{b}, m{at}) and (fd.name startswith /d{at} or proc.cmdline contains c{at})"
+                ),
+            })
+        })
+        .collect();
+    assert_eq!(first_error(&serde_json::json!(rules).to_string()), "");
+}
+
+#[test]
 fn aliases_that_multiply() {
     let mut file = String::from("- list: a\n  items: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for at in 1..12 {
@@ -210,7 +227,7 @@ proptest! {
         tokens in prop::collection::vec(prop::sample::select(vec![
             "and", "or", "not", "(", ")", "not(", "proc.name", "fd.num", "evt.type", "=", "!=", "in",
             ">", "contains", "startswith", "oneof", "val(", "tolower(", "len(", "join(", ",", "[", "]",
-            "[1]", "'a'", "\"b\\x41\"", "open", "1", "exists", "pmatch", "regex", "fd.types", "\u{e9}",
+            "[1]", "'a'", "\"b\\x41\"", "''", "'(,'", "'\\x00\\xff'", "open", "1", "exists", "pmatch", "regex", "fd.types", "\u{e9}",
         ]), 0..24),
         glue in prop::sample::select(vec!["", " ", "\n"]),
     ) {
