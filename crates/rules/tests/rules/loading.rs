@@ -189,6 +189,10 @@ fn exceptions_become_conditions() {
         ),
     ];
     for (text, expected) in cases {
+        if expected.starts_with("LOAD_") {
+            assert_eq!(codes(&load(&[&exceptions(text)]).1).trim_end(), expected);
+            continue;
+        }
         assert_eq!(condition(&[&exceptions(text)]), expected, "{text}");
     }
     let appended = "- rule: r\n  exceptions:\n  - name: one\n    values: [c]\n  override: {exceptions: append}\n";
@@ -257,6 +261,18 @@ fn exceptions_that_cannot_be() {
         (
             "   - name: one\n     fields: [proc.name]\n   - name: one\n     fields: [proc.name]\n",
             "LOAD_EXCEPTION_NAME_NOT_UNIQUE: Multiple definitions of exception 'one' in the same rule\n",
+        ),
+        (
+            "   - name: one\n     fields: [proc.name]\n     values: [[proc.pname]]\n",
+            "LOAD_COMPILE_CONDITION: 'proc.pname' may be a valid field misused as a const string value\n",
+        ),
+        (
+            "   - name: one\n     fields: [proc.name]\n     values: [[toupper( proc.pname)]]\n",
+            "LOAD_COMPILE_CONDITION: 'toupper( proc.pname)' may be a valid field transformer misused as a const string value\n",
+        ),
+        (
+            "   - name: one\n     fields: [proc.name]\n     comps: [in oneof]\n",
+            "LOAD_ERR_VALIDATE: 'in oneof' is not a supported comparison operator\n",
         ),
     ];
     for (text, expected) in cases {
