@@ -169,3 +169,27 @@ impl<'a> Values<'a> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Values;
+
+    #[test]
+    fn memory_is_kept_from_event_to_event() {
+        let mut kept: Values<'static> = Values::new();
+        {
+            let name = String::from("name");
+            let mut values: Values<'_> = kept;
+            for _ in 0..100 {
+                values.text(&name);
+                values.write(|store| store.extend_from_slice(b"written"));
+            }
+            kept = values.recycle();
+        }
+        let (items, store) = (kept.items.as_ptr() as usize, kept.store.capacity());
+        assert!(kept.items.capacity() >= 200 && store >= 700);
+        let again: Values<'static> = kept.recycle();
+        assert_eq!(again.items.as_ptr() as usize, items);
+        assert!(again.is_empty());
+    }
+}

@@ -48,10 +48,11 @@ pub(crate) fn unescape(text: &[u8]) -> Result<Vec<u8>, ParseError> {
     Ok(result)
 }
 
-/// A constant as a condition can have it: quoted if it must be.
+/// A constant as a condition can have it: quoted if it must be, unlike upstream also where it is empty or
+/// has parentheses or commas.
 pub(crate) fn escape(value: &[u8]) -> String {
     let mut result = String::new();
-    let mut quoted = false;
+    let mut quoted = value.is_empty();
     for chunk in value.utf8_chunks() {
         for c in chunk.valid().chars() {
             let escaped = match c {
@@ -62,7 +63,8 @@ pub(crate) fn escape(value: &[u8]) -> String {
                 '\t' => "\\t",
                 '\\' => "\\\\",
                 '"' => "\\\"",
-                ' ' | '=' | '\'' | '\0' => {
+                '\0' => "\\x00",
+                ' ' | '=' | '\'' | '(' | ')' | ',' | '\x0b' => {
                     quoted = true;
                     result.push(c);
                     continue;

@@ -413,6 +413,35 @@ fields! {
         KaUseragent "ka.useragent" Charbuf Dec [] "user agent of the client";
         KaSourceips "ka.sourceips" Charbuf Dec [ARG_ALLOWED INDEX LIST] "addresses of the client";
         KaClusterName "ka.cluster.name" Charbuf Dec [] "name of the cluster";
+        KaReqPodInitContainersName "ka.req.pod.initContainers.name" Charbuf Dec [ARG_ALLOWED INDEX LIST] "names of the init containers";
+        KaReqPodInitContainersImage "ka.req.pod.initContainers.image" Charbuf Dec [ARG_ALLOWED INDEX LIST] "images of the init containers";
+        KaReqPodInitContainersImageRepository "ka.req.pod.initContainers.image.repository" Charbuf Dec [ARG_ALLOWED INDEX LIST] "images without tag and digest of the init containers";
+        KaReqPodInitContainersCommand "ka.req.pod.initContainers.command" Charbuf Dec [ARG_ALLOWED INDEX LIST] "commands of the init containers";
+        KaReqPodInitContainersArgs "ka.req.pod.initContainers.args" Charbuf Dec [ARG_ALLOWED INDEX LIST] "arguments of the init containers";
+        KaReqPodInitContainersPrivileged "ka.req.pod.initContainers.privileged" Charbuf Dec [ARG_ALLOWED INDEX LIST] "privileged flags of the init containers";
+        KaReqPodInitContainersAllowPrivilegeEscalation "ka.req.pod.initContainers.allow_privilege_escalation" Charbuf Dec [ARG_ALLOWED INDEX LIST] "flags that allow to gain privileges of the init containers";
+        KaReqPodInitContainersReadOnlyFs "ka.req.pod.initContainers.read_only_fs" Charbuf Dec [ARG_ALLOWED INDEX LIST] "flags that make root file systems read-only of the init containers";
+        KaReqPodInitContainersRunAsUser "ka.req.pod.initContainers.run_as_user" Charbuf Dec [ARG_ALLOWED INDEX LIST] "users of the init containers";
+        KaReqPodInitContainersEffRunAsUser "ka.req.pod.initContainers.eff_run_as_user" Charbuf Dec [ARG_ALLOWED INDEX LIST] "users that will be run as of the init containers";
+        KaReqPodInitContainersRunAsGroup "ka.req.pod.initContainers.run_as_group" Charbuf Dec [ARG_ALLOWED INDEX LIST] "groups of the init containers";
+        KaReqPodInitContainersEffRunAsGroup "ka.req.pod.initContainers.eff_run_as_group" Charbuf Dec [ARG_ALLOWED INDEX LIST] "groups that will be run as of the init containers";
+        KaReqPodInitContainersProcMount "ka.req.pod.initContainers.proc_mount" Charbuf Dec [ARG_ALLOWED INDEX LIST] "procMount of the init containers";
+        KaReqPodInitContainersAddCapabilities "ka.req.pod.initContainers.add_capabilities" Charbuf Dec [ARG_ALLOWED INDEX LIST] "added capabilities of the init containers";
+        KaReqPodInitContainersHostPort "ka.req.pod.initContainers.host_port" Charbuf Dec [ARG_ALLOWED INDEX LIST] "host ports of the init containers";
+        KaReqPodEphemeralContainersName "ka.req.pod.ephemeralContainers.name" Charbuf Dec [ARG_ALLOWED INDEX LIST] "names of the ephemeral containers";
+        KaReqPodEphemeralContainersImage "ka.req.pod.ephemeralContainers.image" Charbuf Dec [ARG_ALLOWED INDEX LIST] "images of the ephemeral containers";
+        KaReqPodEphemeralContainersImageRepository "ka.req.pod.ephemeralContainers.image.repository" Charbuf Dec [ARG_ALLOWED INDEX LIST] "images without tag and digest of the ephemeral containers";
+        KaReqPodEphemeralContainersCommand "ka.req.pod.ephemeralContainers.command" Charbuf Dec [ARG_ALLOWED INDEX LIST] "commands of the ephemeral containers";
+        KaReqPodEphemeralContainersArgs "ka.req.pod.ephemeralContainers.args" Charbuf Dec [ARG_ALLOWED INDEX LIST] "arguments of the ephemeral containers";
+        KaReqPodEphemeralContainersPrivileged "ka.req.pod.ephemeralContainers.privileged" Charbuf Dec [ARG_ALLOWED INDEX LIST] "privileged flags of the ephemeral containers";
+        KaReqPodEphemeralContainersAllowPrivilegeEscalation "ka.req.pod.ephemeralContainers.allow_privilege_escalation" Charbuf Dec [ARG_ALLOWED INDEX LIST] "flags that allow to gain privileges of the ephemeral containers";
+        KaReqPodEphemeralContainersReadOnlyFs "ka.req.pod.ephemeralContainers.read_only_fs" Charbuf Dec [ARG_ALLOWED INDEX LIST] "flags that make root file systems read-only of the ephemeral containers";
+        KaReqPodEphemeralContainersRunAsUser "ka.req.pod.ephemeralContainers.run_as_user" Charbuf Dec [ARG_ALLOWED INDEX LIST] "users of the ephemeral containers";
+        KaReqPodEphemeralContainersEffRunAsUser "ka.req.pod.ephemeralContainers.eff_run_as_user" Charbuf Dec [ARG_ALLOWED INDEX LIST] "users that will be run as of the ephemeral containers";
+        KaReqPodEphemeralContainersRunAsGroup "ka.req.pod.ephemeralContainers.run_as_group" Charbuf Dec [ARG_ALLOWED INDEX LIST] "groups of the ephemeral containers";
+        KaReqPodEphemeralContainersEffRunAsGroup "ka.req.pod.ephemeralContainers.eff_run_as_group" Charbuf Dec [ARG_ALLOWED INDEX LIST] "groups that will be run as of the ephemeral containers";
+        KaReqPodEphemeralContainersProcMount "ka.req.pod.ephemeralContainers.proc_mount" Charbuf Dec [ARG_ALLOWED INDEX LIST] "procMount of the ephemeral containers";
+        KaReqPodEphemeralContainersAddCapabilities "ka.req.pod.ephemeralContainers.add_capabilities" Charbuf Dec [ARG_ALLOWED INDEX LIST] "added capabilities of the ephemeral containers";
     }
     Json {
         JsonValue "json.value" Charbuf Dec [ARG_REQUIRED KEY] "value in the event's JSON, by JSON pointer";

@@ -15,7 +15,7 @@ pub(crate) use lower::Lowering;
 use crate::subject::Subject;
 
 /// How deep a condition may be nested once its macros are resolved.
-pub(crate) const MAX_DEPTH: u32 = 1000;
+pub(crate) const MAX_DEPTH: u32 = 400;
 
 /// A node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -107,7 +107,9 @@ impl Compiler<'_> {
             .lists
             .iter()
             .filter_map(|list| {
-                text = lists::substitute(&text, list)?;
+                if text.len() <= MAX_CONDITION {
+                    text = lists::substitute(&text, list)?;
+                }
                 Some(list.name.clone())
             })
             .collect();

@@ -297,7 +297,10 @@ impl RuleSet {
 
     /// Names and descriptions, two columns.
     pub fn list(&self) -> String {
-        let mut out = format!("{:<50} {}\n{:<50} {}\n", "Rule", "Description", "----", "-----------");
+        let mut out = format!(
+            "{:<50} {}\n{:<50} {}\n",
+            "Rule", "Description", "----", "-----------"
+        );
         for rule in self.rules() {
             let words: Vec<_> = rule.description.split_whitespace().collect();
             out.push_str(&format!("{:<50} {}\n", rule.name, words.join(" ")));

@@ -6,7 +6,7 @@ use super::exceptions::quote;
 use super::item::{Items, ListItem, Named};
 
 /// The longest that a condition may become.
-pub(crate) const MAX_CONDITION: usize = 4 << 20;
+pub(crate) const MAX_CONDITION: usize = 1 << 20;
 
 /// A list with the lists that it names put in, one level deep.
 #[derive(Clone, Debug)]
@@ -59,56 +59,57 @@ fn delimiter(byte: u8) -> bool {
     blank(byte) || matches!(byte, b'(' | b')' | b',' | b'=')
 }
 
-/// The condition with the list in it; nothing if it does not name it. What gets too long is cut off,
-/// and will not be understood.
+/// The condition with the list in it; nothing if it does not name it. What gets too long is left as it
+/// is, for the caller to refuse.
 pub(crate) fn substitute(condition: &str, list: &List) -> Option<String> {
     if list.name.is_empty() {
         return None;
     }
-    let mut text = condition.to_owned();
+    let items: Vec<_> = list.items.iter().map(|item| quote(item)).collect();
+    let items = items.join(", ");
+    let mut out = String::new();
     let mut used = false;
+    // What is left, and from where on the name is looked for.
+    let mut rest = condition;
     let mut from = 0;
-    while let Some(at) = text.get(from..).and_then(|rest| rest.find(&list.name)) {
-        let mut start = from + at;
-        let mut end = start + list.name.len();
-        let bytes = text.as_bytes();
-        let separate = (start == 0 || delimiter(bytes[start - 1]))
-            && bytes.get(end).is_none_or(|byte| delimiter(*byte));
+    while let Some(at) = rest.get(from..).and_then(|text| text.find(&list.name)) {
+        let start = from + at;
+        let end = start + list.name.len();
+        let bytes = rest.as_bytes();
+        let before = match start {
+            0 => out.bytes().last(),
+            _ => Some(bytes[start - 1]),
+        };
+        let separate = before.is_none_or(delimiter) && bytes.get(end).is_none_or(|b| delimiter(*b));
         if !separate {
-            from = next(&text, start);
+            from = next(rest, start);
             continue;
         }
-        while start > 0 && blank(bytes[start - 1]) {
-            start -= 1;
+        out.push_str(&rest[..start]);
+        while out.bytes().last().is_some_and(blank) {
+            out.pop();
         }
-        while bytes.get(end).copied().is_some_and(blank) {
-            end += 1;
-        }
-        let items: Vec<_> = list.items.iter().map(|item| quote(item)).collect();
-        let items = items.join(", ");
+        rest = rest[end..].trim_start_matches([' ', '\t', '\n', '\r']);
+        from = 0;
         if items.is_empty() {
-            if start > 0 && bytes[start - 1] == b',' {
-                start -= 1;
-            } else if bytes.get(end) == Some(&b',') {
-                end += 1;
+            if out.ends_with(',') {
+                out.pop();
+            } else if let Some(behind) = rest.strip_prefix(',') {
+                rest = behind;
             }
         }
-        let mut new = String::new();
-        if start > 0 {
-            new.push_str(&text[..start]);
-            new.push(' ');
+        if !out.is_empty() {
+            out.push(' ');
         }
-        new.push_str(&items);
-        new.push(' ');
-        new.push_str(&text[end..]);
-        text = new;
+        out.push_str(&items);
+        out.push(' ');
         used = true;
-        if text.len() > MAX_CONDITION {
+        if out.len() > MAX_CONDITION {
             break;
         }
-        from = next(&text, start + items.len() + 1);
     }
-    used.then_some(text)
+    out.push_str(rest);
+    used.then_some(out)
 }
 
 /// The beginning of the character behind the one at `at`.

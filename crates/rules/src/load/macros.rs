@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::condition::{Expr, Pos};
 use crate::graph::MAX_DEPTH;
 
-/// A macro's condition, and how deep it is nested.
+/// A macro's condition, and how deep it is nested; 0 as long as it is not resolved.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolved {
     pub(crate) expr: Arc<Expr>,
@@ -101,7 +101,10 @@ impl Resolver<'_> {
         if self.path.iter().any(|outer| outer == name) {
             return Err((format!("reference loop in macro '{name}'"), pos));
         }
-        // Deeper than this it cannot get, were each macro one level.
+        if found.depth > 0 {
+            self.used.insert(name.to_owned());
+            return Ok(found);
+        }
         if self.path.len() > MAX_DEPTH as usize / 4 {
             return Err((format!("exceeded max depth limit of {MAX_DEPTH}"), pos));
         }

@@ -21,9 +21,9 @@ mod warnings;
 
 pub use code::{ErrorCode, WarningCode};
 pub use context::Context;
+pub use describe::event_names;
 pub use item::{PluginRequirement, Requirements};
 pub use result::{LoadError, LoadResult, Warning, results_json};
-pub use describe::event_names;
 pub use rule::{ExtraField, ExtraOutput, Rule};
 
 use std::collections::BTreeMap;

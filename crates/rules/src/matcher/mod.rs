@@ -7,3 +7,6 @@ mod pattern;
 pub(crate) use glob::Glob;
 pub(crate) use paths::Paths;
 pub(crate) use pattern::Pattern;
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,16 @@ fn is_static(subject: &Subject) -> bool {
     }
 }
 
+/// Whether a check depends on the type of an event alone.
+fn is_static_atom(graph: &Graph, atom: &Atom) -> bool {
+    let of = |id: SubjectId| is_static(&graph.subjects[id.0 as usize]);
+    of(atom.subject)
+        && match &atom.test {
+            Test::Other(_, other) => of(*other),
+            _ => true,
+        }
+}
+
 /// What a check of `evt.num` says of all events: their numbers begin with 1.
 fn of_number(test: &Test) -> Option<bool> {
     let zero = Constant::Number(0);
@@ -71,23 +81,49 @@ fn of_number(test: &Test) -> Option<bool> {
 /// Takes conditions from one graph into another.
 pub(super) struct Fold<'a> {
     graph: &'a Graph,
-    pub(super) residual: &'a mut Graph,
+    pub(super) residual: Graph,
     event: EventType,
+    /// Whether a node is another one for each type.
+    varies: Vec<bool>,
+    /// Nodes that are the same for all types.
+    same: HashMap<NodeId, NodeId>,
+    /// Nodes for this type.
     known: HashMap<NodeId, NodeId>,
 }
 
 impl<'a> Fold<'a> {
-    pub(super) fn new(graph: &'a Graph, residual: &'a mut Graph, event: EventType) -> Self {
+    pub(super) fn new(graph: &'a Graph) -> Self {
+        let mut varies: Vec<bool> = Vec::with_capacity(graph.nodes.len());
+        for node in &graph.nodes {
+            let of = |child: &NodeId| varies[child.0 as usize];
+            let this = match node {
+                Node::Constant(_) => false,
+                Node::And(children) | Node::Or(children) => children.iter().any(of),
+                Node::Not(child) => of(child),
+                Node::Atom(atom) => is_static_atom(graph, graph.atom(*atom)),
+            };
+            varies.push(this);
+        }
         Self {
             graph,
-            residual,
-            event,
+            residual: Graph::default(),
+            event: EventType::plugin(),
+            varies,
+            same: HashMap::new(),
             known: HashMap::new(),
         }
     }
 
+    /// Goes on with another type.
+    pub(super) fn begin(&mut self, event: EventType) {
+        self.event = event;
+        self.known.clear();
+    }
+
     pub(super) fn node(&mut self, node: NodeId) -> NodeId {
-        if let Some(known) = self.known.get(&node) {
+        let varies = self.varies[node.0 as usize];
+        let memory = if varies { &self.known } else { &self.same };
+        if let Some(known) = memory.get(&node) {
             return *known;
         }
         let graph = self.graph;
@@ -120,7 +156,12 @@ impl<'a> Fold<'a> {
                 }
             }
         };
-        self.known.insert(node, folded);
+        let memory = if varies {
+            &mut self.known
+        } else {
+            &mut self.same
+        };
+        memory.insert(node, folded);
         folded
     }
 
@@ -143,12 +184,7 @@ impl<'a> Fold<'a> {
         {
             return of_number(&atom.test);
         }
-        if !is_static(subject(atom.subject)) {
-            return None;
-        }
-        if let Test::Other(_, other) = &atom.test
-            && !is_static(subject(*other))
-        {
+        if !is_static_atom(self.graph, atom) {
             return None;
         }
         Some(atom::holds(

@@ -14,7 +14,7 @@ mod order;
 mod run;
 mod select;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub use run::Scratch;
 pub use select::{Action, Matching, Selection};
@@ -47,7 +47,8 @@ pub(crate) struct SourceProgram {
     children: Vec<u32>,
     memos: usize,
     words: usize,
-    /// What to do for an event, by its type.
+    /// What to do for an event, by its type: an index of `steps`.
+    by_type: Vec<u32>,
     steps: Vec<Box<[Step]>>,
     events: EventSet,
 }
@@ -168,11 +169,14 @@ impl Subject {
 
 impl SourceProgram {
     fn new(graph: &Graph, rules: &[(u32, &Rule)]) -> Self {
-        let mut residual = Graph::default();
+        let mut fold = Fold::new(graph);
         let mut events = EventSet::empty();
+        // Many types have the same rules left.
         let mut roots: Vec<Vec<(u32, NodeId)>> = Vec::new();
+        let mut known: HashMap<Vec<(u32, NodeId)>, u32> = HashMap::new();
+        let mut by_type = Vec::new();
         for event in crate::events::all() {
-            let mut fold = Fold::new(graph, &mut residual, event);
+            fold.begin(event);
             let mut of_event = Vec::new();
             for (at, rule) in rules.iter().filter(|(_, rule)| rule.events.contains(event)) {
                 let root = fold.node(rule.root);
@@ -183,8 +187,12 @@ impl SourceProgram {
             if !of_event.is_empty() {
                 events.insert(event);
             }
-            roots.push(of_event);
+            by_type.push(*known.entry(of_event).or_insert_with_key(|of_event| {
+                roots.push(of_event.clone());
+                u32::try_from(roots.len() - 1).unwrap_or(u32::MAX)
+            }));
         }
+        let residual = fold.residual;
         let estimates = order::estimates(&residual);
         let ordered = order::Ordered::new(&residual, &estimates);
         let steps: Vec<Box<[Step]>> = roots.iter().map(|roots| ordered.steps(roots)).collect();
@@ -197,6 +205,7 @@ impl SourceProgram {
             children: Vec::new(),
             memos: 0,
             words,
+            by_type,
             steps,
             events,
         };
@@ -269,3 +278,6 @@ fn uses(graph: &Graph, steps: &[Box<[Step]>]) -> Vec<u32> {
     }
     uses
 }
+
+#[cfg(test)]
+mod tests;

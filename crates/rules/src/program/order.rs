@@ -9,6 +9,8 @@ use crate::subject::Subject;
 
 /// Up to this cost, deciding again is as good as remembering.
 const CHEAP: f32 = 6.0;
+/// How often common parts are looked for among the same rules: it takes time for each.
+const MAX_GROUPS: usize = 100;
 /// What is dearer is as dear as this.
 const MAX_COST: f32 = 1e6;
 
@@ -61,7 +63,10 @@ pub(super) fn estimates(graph: &Graph) -> Vec<Estimate> {
                 chance: children.iter().map(|child| of(child).chance).product(),
             },
             Node::Or(children) => {
-                let none: f32 = children.iter().map(|child| 1.0 - of(child).chance).product();
+                let none: f32 = children
+                    .iter()
+                    .map(|child| 1.0 - of(child).chance)
+                    .product();
                 Estimate {
                     cost: children.iter().map(|child| of(child).cost).sum(),
                     chance: 1.0 - none,
@@ -188,7 +193,7 @@ impl<'a> Ordered<'a> {
 
     /// Puts what most rules have in common before all of them, again and again.
     fn group(&self, mut rules: Vec<Conjunction>, steps: &mut Vec<Step>) {
-        while !rules.is_empty() {
+        for _ in 0..MAX_GROUPS {
             let Some(common) = self.most_common(&rules) else {
                 break;
             };

@@ -70,9 +70,10 @@ impl SourceProgram {
         scratch: &mut Scratch,
         mut matched: impl FnMut(u32),
     ) {
-        let Some(steps) = self.steps.get(event.kind().index()) else {
+        let Some(of_type) = self.by_type.get(event.kind().index()) else {
             return;
         };
+        let steps = &self.steps[*of_type as usize];
         if steps.is_empty() {
             return;
         }

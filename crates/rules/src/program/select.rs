@@ -15,6 +15,17 @@ pub enum Matching {
     All,
 }
 
+impl Matching {
+    /// What the configuration calls so, in capitals or not.
+    pub fn find(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "first" => Some(Self::First),
+            "all" => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
 /// Which rules are enabled or disabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

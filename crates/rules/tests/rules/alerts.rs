@@ -83,13 +83,28 @@ fn templates() {
 fn templates_that_cannot_be() {
     let cases = [
         ("", "empty formatting token"),
-        ("%", "invalid formatting syntax: formatting cannot end with a %"),
-        ("%12", "invalid formatting syntax: formatting cannot end with a number"),
+        (
+            "%",
+            "invalid formatting syntax: formatting cannot end with a %",
+        ),
+        (
+            "%12",
+            "invalid formatting syntax: formatting cannot end with a number",
+        ),
         ("% x", "unknown filter: unexpected token after '"),
-        ("%proc.nam", "unknown filter: filter_check called with nonexistent field proc.nam"),
-        ("%ka.verb", "unknown filter: filter_check called with nonexistent field ka.verb"),
+        (
+            "%proc.nam",
+            "unknown filter: filter_check called with nonexistent field proc.nam",
+        ),
+        (
+            "%ka.verb",
+            "unknown filter: filter_check called with nonexistent field ka.verb",
+        ),
         ("%evt.arg", "unknown filter: filter syntax error: evt.arg"),
-        ("%tolower(proc.pid)", "unknown filter: can't add field transformer: type 'INT64' is not supported by 'tolower' transformer applied on field 'proc.pid'"),
+        (
+            "%tolower(proc.pid)",
+            "unknown filter: can't add field transformer: type 'INT64' is not supported by 'tolower' transformer applied on field 'proc.pid'",
+        ),
     ];
     for (template, expected) in cases {
         let error = Template::parse(Source::Syscall, template).unwrap_err();
@@ -158,7 +173,10 @@ fn json_lines() {
                 ..AlertOptions::default()
             };
             let text = alert.json(&event(), &options);
-            assert!(text.starts_with(r#"{"hostname":"node","output":"22:13:20"#), "{text}");
+            assert!(
+                text.starts_with(r#"{"hostname":"node","output":"22:13:20"#),
+                "{text}"
+            );
             let json: Json = serde_json::from_str(&text).unwrap();
             assert_eq!(
                 json,
@@ -192,7 +210,10 @@ fn json_lines() {
                 ..options
             };
             let json: Json = serde_json::from_str(&alert.json(&event(), &options)).unwrap();
-            assert_eq!(json["message"], "x bash <NA> FD00 (file,ipv4) true sshd systemd /tmp/\u{fffd}\u{fffd}");
+            assert_eq!(
+                json["message"],
+                "x bash <NA> FD00 (file,ipv4) true sshd systemd /tmp/\u{fffd}\u{fffd}"
+            );
             assert!(json.get("output").is_none() && json.get("output_fields").is_none());
         },
     );

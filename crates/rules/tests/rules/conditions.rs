@@ -58,7 +58,10 @@ fn event() -> Made {
         .with("evt.is_open_write", true)
         .with("evt.arg.flags", "O_RDWR|O_CREAT|O_TRUNC")
         .with("evt.arg[0]", "x")
-        .with("evt.buffer", Value::Text(b"\x00\xca\xfe\xba\xbe\x01".to_vec()))
+        .with(
+            "evt.buffer",
+            Value::Text(b"\x00\xca\xfe\xba\xbe\x01".to_vec()),
+        )
         .with("fd.name", "/etc/ssh/sshd_config")
         .with("fd.directory", "/etc/ssh")
         .with("fd.num", 3_i64)
@@ -260,7 +263,9 @@ fn addresses() {
 fn transformers() {
     check(
         Source::Syscall,
-        &event().with("proc.exe", "YmFzaA==").with("proc.cwd", "/Home/"),
+        &event()
+            .with("proc.exe", "YmFzaA==")
+            .with("proc.cwd", "/Home/"),
         r#"
         T toupper(proc.name) = BASH
         T tolower(toupper(proc.name)) = bash
@@ -379,42 +384,123 @@ fn audit_events() {
 #[test]
 fn what_cannot_be_compared() {
     let cases = [
-        ("proc.nam = x", "filter_check called with nonexistent field proc.nam"),
-        ("ka.verb = x", "filter_check called with nonexistent field ka.verb"),
+        (
+            "proc.nam = x",
+            "filter_check called with nonexistent field proc.nam",
+        ),
+        (
+            "ka.verb = x",
+            "filter_check called with nonexistent field ka.verb",
+        ),
         ("proc.pid = x", "x is not a valid number"),
-        ("proc.pid contains 1", "filter error: 'contains' operator not supported for numeric filters"),
-        ("proc.name bcontains 00", "filter error: 'bcontains' operator not supported for string filters"),
-        ("evt.buffer bcontains 0", "filter error: bcontains and bstartswith operator support hex strings only"),
-        ("evt.buffer icontains x", "filter error: 'icontains' operator not supported for buffer filters"),
+        (
+            "proc.pid contains 1",
+            "filter error: 'contains' operator not supported for numeric filters",
+        ),
+        (
+            "proc.name bcontains 00",
+            "filter error: 'bcontains' operator not supported for string filters",
+        ),
+        (
+            "evt.buffer bcontains 0",
+            "filter error: bcontains and bstartswith operator support hex strings only",
+        ),
+        (
+            "evt.buffer icontains x",
+            "filter error: 'icontains' operator not supported for buffer filters",
+        ),
         ("fd.sip = 1.2.3", "unrecognized IPv4 address 1.2.3"),
-        ("fd.sip > 1", "filter error: '>' operator not supported for ip address and network filters"),
+        (
+            "fd.sip > 1",
+            "filter error: '>' operator not supported for ip address and network filters",
+        ),
         ("fd.snet = 10.0.0.0", "unrecognized IP network 10.0.0.0"),
         ("fd.snet = 10.0.0.0/33", "invalid netmask 33"),
         ("fd.sport = nosuchport", "unrecognized protocol nosuchport"),
-        ("evt.is_io = yes", "filter error: unrecognized boolean value yes"),
-        ("evt.is_io contains x", "filter error: 'contains' operator not supported for numeric filters"),
+        (
+            "evt.is_io = yes",
+            "filter error: unrecognized boolean value yes",
+        ),
+        (
+            "evt.is_io contains x",
+            "filter error: 'contains' operator not supported for numeric filters",
+        ),
         ("evt.type = opeen", "unknown event type opeen"),
-        ("fd.types = x", "filter error: '=' operator not supported list filters"),
-        ("proc.aname[x] = y", "filter_check called with nonexistent field proc.aname[x]"),
+        (
+            "fd.types = x",
+            "filter error: '=' operator not supported list filters",
+        ),
+        (
+            "proc.aname[x] = y",
+            "filter_check called with nonexistent field proc.aname[x]",
+        ),
         ("evt.arg = y", "filter syntax error: evt.arg"),
         ("evt.arg.nosuch = y", "unknown event argument nosuch"),
-        ("evt.rawarg[0] = y", "evt.arg fields must be expressed explicitly"),
-        ("container.mount exists", "filter 'container.mount': container.mount requires an argument but none provided"),
-        ("container.id[x] = 1", "filter 'container.id[x]': container.id does not allow nor require an argument but one is provided: x"),
-        ("tolower(proc.pid) = 1", "can't add field transformer: type 'INT64' is not supported by 'tolower' transformer applied on field 'proc.pid'"),
-        ("tolower(proc.aname) = x", "field 'proc.aname' does not support transformers"),
-        ("len(proc.name)[x] = 1", "filter error: transformer 'len' does not support field arguments"),
-        ("join(proc.name, proc.exe) = x", "join() second argument must be a list"),
-        ("concat(proc.name, proc.pid) = x", "concat() arguments must be strings"),
-        ("proc.name = val(proc.pid)", "field 'proc.name' has type 'CHARBUF' while the right-hand side field 'proc.pid' has incompatible type 'INT64'"),
-        ("proc.name regex tolower(proc.exe)", "operator 'REGEX' doesn't support right-hand side fields"),
-        ("proc.name = val(proc.aname)", "field 'proc.aname' can't be used as a right-hand side field"),
-        ("proc.aname = val(proc.name)", "field 'proc.aname' doesn't support right-hand side fields"),
+        (
+            "evt.rawarg[0] = y",
+            "evt.arg fields must be expressed explicitly",
+        ),
+        (
+            "container.mount exists",
+            "filter 'container.mount': container.mount requires an argument but none provided",
+        ),
+        (
+            "container.id[x] = 1",
+            "filter 'container.id[x]': container.id does not allow nor require an argument but one is provided: x",
+        ),
+        (
+            "tolower(proc.pid) = 1",
+            "can't add field transformer: type 'INT64' is not supported by 'tolower' transformer applied on field 'proc.pid'",
+        ),
+        (
+            "tolower(proc.aname) = x",
+            "field 'proc.aname' does not support transformers",
+        ),
+        (
+            "len(proc.name)[x] = 1",
+            "filter error: transformer 'len' does not support field arguments",
+        ),
+        (
+            "join(proc.name, proc.exe) = x",
+            "join() second argument must be a list",
+        ),
+        (
+            "concat(proc.name, proc.pid) = x",
+            "concat() arguments must be strings",
+        ),
+        (
+            "proc.name = val(proc.pid)",
+            "field 'proc.name' has type 'CHARBUF' while the right-hand side field 'proc.pid' has incompatible type 'INT64'",
+        ),
+        (
+            "proc.name regex tolower(proc.exe)",
+            "operator 'REGEX' doesn't support right-hand side fields",
+        ),
+        (
+            "proc.name = val(proc.aname)",
+            "field 'proc.aname' can't be used as a right-hand side field",
+        ),
+        (
+            "proc.aname = val(proc.name)",
+            "field 'proc.aname' doesn't support right-hand side fields",
+        ),
         ("proc.name regex '['", "invalid regex pattern: missing ]: ["),
-        (r"proc.name regex '\\d+'", r"invalid regex pattern: invalid escape sequence: \d"),
-        ("proc.name regex '(?i)x'", "invalid regex pattern: no argument for repetition operator: ?"),
-        ("tolower(evt.type) = open", "event code search does not support `evt.type` checks with transformers"),
-        ("evt.type = val(proc.name)", "right-hand field comparisons on `evt.type`/`syscall.type` checks are not supported by event code search"),
+        (
+            r"proc.name regex '\\d+'",
+            r"invalid regex pattern: invalid escape sequence: \d",
+        ),
+        (
+            "proc.name regex '(?i)x'",
+            "invalid regex pattern: no argument for repetition operator: ?",
+        ),
+        (
+            "tolower(evt.type) = open",
+            "event code search does not support `evt.type` checks with transformers",
+        ),
+        (
+            "evt.type = val(proc.name)",
+            "right-hand field comparisons on `evt.type`/`syscall.type` checks are not supported by event code search",
+        ),
     ];
     for (condition, message) in cases {
         assert_eq!(
@@ -428,21 +514,54 @@ fn what_cannot_be_compared() {
 #[test]
 fn what_is_not_understood() {
     let cases = [
-        ("proc.name", "expected a valid check operator: one of 'exists', '<=', '<', '>=', '>', '==', '=', '!=', 'glob', 'iglob', 'contains', 'icontains', 'bcontains', 'startswith', 'bstartswith', 'endswith', 'regex', 'intersects', 'in', 'pmatch'"),
-        ("proc.name = bash proc.name = x", "unexpected token after 'bash', expecting 'or', 'and'"),
-        ("proc.name = bash andproc.name = x", "expected blank or '(' after 'and'"),
+        (
+            "proc.name",
+            "expected a valid check operator: one of 'exists', '<=', '<', '>=', '>', '==', '=', '!=', 'glob', 'iglob', 'contains', 'icontains', 'bcontains', 'startswith', 'bstartswith', 'endswith', 'regex', 'intersects', 'in', 'pmatch'",
+        ),
+        (
+            "proc.name = bash proc.name = x",
+            "unexpected token after 'bash', expecting 'or', 'and'",
+        ),
+        (
+            "proc.name = bash andproc.name = x",
+            "expected blank or '(' after 'and'",
+        ),
         ("(proc.name = bash", "expected a ')' token"),
         ("proc.name in (a", "expected a ')' token"),
-        ("proc.name in 1", "expected a list, an identifier, or a field with a valid transformer: 'val', 'tolower', 'toupper', 'b64', 'basename', 'len', 'join', 'concat', 'getopt'"),
-        ("proc.pid > x", "expected a number value or a field with a valid transformer: 'val', 'tolower', 'toupper', 'b64', 'basename', 'len', 'join', 'concat', 'getopt'"),
-        ("proc.name = ", "expected a string value or a field with a valid transformer: 'val', 'tolower', 'toupper', 'b64', 'basename', 'len', 'join', 'concat', 'getopt'"),
-        ("proc.aname[] = x", "expected a valid field argument: a quoted string or a bare string"),
+        (
+            "proc.name in 1",
+            "expected a list, an identifier, or a field with a valid transformer: 'val', 'tolower', 'toupper', 'b64', 'basename', 'len', 'join', 'concat', 'getopt'",
+        ),
+        (
+            "proc.pid > x",
+            "expected a number value or a field with a valid transformer: 'val', 'tolower', 'toupper', 'b64', 'basename', 'len', 'join', 'concat', 'getopt'",
+        ),
+        (
+            "proc.name = ",
+            "expected a string value or a field with a valid transformer: 'val', 'tolower', 'toupper', 'b64', 'basename', 'len', 'join', 'concat', 'getopt'",
+        ),
+        (
+            "proc.aname[] = x",
+            "expected a valid field argument: a quoted string or a bare string",
+        ),
         ("proc.aname[1 = x", "expected a ']' token"),
-        ("= x", "expected a '(' token, a field check, or an identifier"),
-        ("proc.name = 'a\\qb'", "unsupported string escape sequence: \\q"),
+        (
+            "= x",
+            "expected a '(' token, a field check, or an identifier",
+        ),
+        (
+            "proc.name = 'a\\qb'",
+            "unsupported string escape sequence: \\q",
+        ),
         ("proc.name = '\\x4'", "truncated hex char escape sequence"),
-        ("proc.name = '\\xzz'", "invalid hex char escape sequence: zz"),
-        ("proc.name = val(x)", "expected a field within 'val' transformer"),
+        (
+            "proc.name = '\\xzz'",
+            "invalid hex char escape sequence: zz",
+        ),
+        (
+            "proc.name = val(x)",
+            "expected a field within 'val' transformer",
+        ),
     ];
     for (condition, message) in cases {
         assert_eq!(

@@ -79,7 +79,10 @@ fn rules_macros_and_lists() {
             "details": {"used": true, "lists": ["inner"], "items_compiled": ["a", "b"], "plugins": []},
         })
     );
-    assert!(set.list().contains("r                                                  What it is about.\n"));
+    assert!(
+        set.list()
+            .contains("r                                                  What it is about.\n")
+    );
 }
 
 #[test]
@@ -99,6 +102,9 @@ fn the_catalogue_is_in_order() {
         .iter()
         .find(|field| field["name"] == "proc.aname")
         .unwrap();
-    assert_eq!(aname["argument"], json!({"required": false, "type": ["INDEX"]}));
+    assert_eq!(
+        aname["argument"],
+        json!({"required": false, "type": ["INDEX"]})
+    );
     assert!(fields::list::markdown(None).contains("`fd.types` | LIST(CHARBUF) | "));
 }

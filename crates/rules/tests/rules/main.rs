@@ -5,8 +5,10 @@
 mod alerts;
 mod conditions;
 mod described;
+mod hostile;
 mod loading;
 mod measure;
+mod programs;
 mod upstream;
 
 use std::collections::HashMap;

@@ -97,8 +97,14 @@ fn event(kind: &str) -> Fast {
 #[ignore = "a measure, not a test"]
 fn measure() {
     let mut loader = Loader::new();
-    for file in ["falco_rules.yaml", "falco-incubating_rules.yaml", "falco-sandbox_rules.yaml"] {
-        let Some(text) = crate::upstream::upstream(file) else { return };
+    for file in [
+        "falco_rules.yaml",
+        "falco-incubating_rules.yaml",
+        "falco-sandbox_rules.yaml",
+    ] {
+        let Some(text) = crate::upstream::upstream(file) else {
+            return;
+        };
         assert!(loader.load(file, &text).successful());
     }
     let set = loader.finish();
@@ -108,7 +114,11 @@ fn measure() {
     };
     let start = Instant::now();
     let program = Program::new(&set, &all);
-    println!("program of {} rules in {:?}", program.rules().len(), start.elapsed());
+    println!(
+        "program of {} rules in {:?}",
+        program.rules().len(),
+        start.elapsed()
+    );
     let mut scratch = program.scratch();
     let mut one = |name: &str, events: &[Fast]| {
         let count = 2_000_000_u32;
@@ -123,12 +133,16 @@ fn measure() {
         }
         let nanoseconds = start.elapsed().as_secs_f64() * 1e9 / f64::from(count);
         let millions = 1000.0 / nanoseconds;
-        println!("{name}: {nanoseconds:.0} ns an event, {millions:.2} million a second, {matched} matched");
+        println!(
+            "{name}: {nanoseconds:.0} ns an event, {millions:.2} million a second, {matched} matched"
+        );
     };
     let mix = "openat openat openat openat close read connect execve openat fstat";
     let mix: Vec<Fast> = mix.split(' ').map(event).collect();
     one("mix", &mix);
-    for kind in ["openat", "execve", "connect", "close", "unlink", "sendto", "rename"] {
+    for kind in [
+        "openat", "execve", "connect", "close", "unlink", "sendto", "rename",
+    ] {
         one(kind, &[event(kind)]);
     }
     let mut write = event("openat");
