@@ -12,6 +12,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::statfs::OVERLAYFS_SUPER_MAGIC;
+
 use super::fd::{Anonymous, Fd, FdKind, L4};
 use super::table::Table;
 use super::thread::{Capabilities, Executable, Thread};
@@ -20,7 +22,6 @@ use super::{Text, no_text};
 
 /// Most bytes of arguments and of environment, as the probes cut them.
 const TEXT_BYTES: usize = 4096;
-const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 
 /// Why there is no scan.
 #[derive(Debug, thiserror::Error)]
@@ -287,7 +288,7 @@ fn executable(link_to: &Path, uid: u32) -> Executable {
             .cast_unsigned()
     };
     let overlay = nix::sys::statfs::statfs(link_to)
-        .is_ok_and(|system| system.filesystem_type().0 == OVERLAYFS_MAGIC);
+        .is_ok_and(|system| system.filesystem_type() == OVERLAYFS_SUPER_MAGIC);
     Executable {
         path,
         // By owner and mode; the probes also know capabilities and read-only mounts.

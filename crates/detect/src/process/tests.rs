@@ -214,6 +214,22 @@ fn the_parents_side_may_come_first_or_alone() {
 }
 
 #[test]
+fn a_child_stays_with_the_process_when_the_thread_that_made_it_ends() {
+    let mut case = Case::new();
+    case.clone(1, 10, 10, 0);
+    case.clone(10, 11, 10, 1 << 13);
+    case.clone(11, 20, 20, 0);
+    case.event(T::PROCEXIT_1_E, 11, |event| {
+        event.i64(0).i64(0).u8(0).u8(0).i64(1)
+    });
+    assert_eq!(case.table.parent(20).unwrap().pid, 10);
+    case.event(T::PROCEXIT_1_E, 10, |event| {
+        event.i64(0).i64(0).u8(0).u8(0).i64(1)
+    });
+    assert_eq!(case.table.thread(20).unwrap().ptid, 1);
+}
+
+#[test]
 fn limits_hold() {
     let limits = Limits {
         threads: 3,

@@ -48,6 +48,10 @@ impl Table {
             }
             T::PROCEXIT_E | T::PROCEXIT_1_E => self.exited(event),
             _ => {
+                // Of this machine more can be found out; a capture has told what it knows.
+                if self.proc.is_some() {
+                    self.know(tid);
+                }
                 let changes = event.schema().is_some_and(|schema| {
                     schema.has(EventSchema::MODIFIES_STATE | EventSchema::CREATES_FD)
                 });
@@ -138,6 +142,7 @@ impl Table {
         if from > 0 && from != tid {
             self.know(from);
         }
+        let ptid = self.leader_of(ptid);
         let mut thread = self.inherit(from, tid);
         thread.pid = pid;
         thread.ptid = ptid;
@@ -147,6 +152,12 @@ impl Table {
         thread.clone_ns = event.timestamp_ns;
         self.tell_common(event, &mut thread);
         self.insert_cloned(thread, from, flags);
+    }
+
+    /// The process of a thread: children are its, whichever thread made them, and stay its when that
+    /// thread ends.
+    fn leader_of(&self, tid: i64) -> i64 {
+        self.threads.get(&tid).map_or(tid, |thread| thread.pid)
     }
 
     /// The parent's side: makes the child known where its own side was lost, or came from another
@@ -168,7 +179,7 @@ impl Table {
             .map_or(parent, |parent| parent.pid);
         let is_thread = flags & CL_THREAD != 0;
         thread.pid = if is_thread { leader } else { child };
-        thread.ptid = parent;
+        thread.ptid = leader;
         thread.flags = flags;
         thread.vtid = child;
         thread.vpid = thread.pid;
@@ -256,7 +267,7 @@ impl Table {
         let int = |name: &str| event.named(name).and_then(|param| param.int());
         // Whichever thread ran it, it is the leader now, and the only one.
         thread.pid = int("pid").unwrap_or(thread.pid);
-        thread.ptid = int("ptid").unwrap_or(thread.ptid);
+        thread.ptid = int("ptid").map_or(thread.ptid, |ptid| self.leader_of(ptid));
         self.tell_common(event, &mut thread);
         if let Some(env) = event.named("env") {
             thread.env = share(env.bytes, &thread.env);
@@ -337,7 +348,11 @@ impl Table {
         };
         thread.exited = true;
         self.ended_thread = Some(tid);
-        if let Some(reaper) = reaper.filter(|reaper| *reaper > 0) {
+        let pid = thread.pid;
+        let others = |thread: &Thread| thread.pid == pid && thread.tid != tid && !thread.exited;
+        if let Some(reaper) = reaper.filter(|reaper| *reaper > 0)
+            && !self.threads.values().any(others)
+        {
             for child in self.threads.values_mut() {
                 if child.ptid == tid && child.pid != tid {
                     child.ptid = reaper;
