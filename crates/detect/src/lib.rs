@@ -13,7 +13,10 @@
 )]
 
 pub mod capture;
+pub mod command;
+pub mod engine;
 pub mod event;
 pub mod fields;
+pub mod outputs;
 pub mod probes;
 pub mod process;

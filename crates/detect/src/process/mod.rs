@@ -7,6 +7,7 @@
 //! Invariant: no event makes the table panic or grow beyond its limits, in whatever order events come
 //! and whichever are lost. What is not known is absent, never made up.
 
+mod captured;
 mod cgroup;
 pub mod fd;
 mod scan;
