@@ -56,7 +56,10 @@ pub type HttpConfig = HttpOptions;
 
 /// What the configuration says.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "Falco's options, as its file names them")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "Falco's options, as its file names them"
+)]
 pub struct Config {
     /// Rule files and folders.
     pub rules_files: Vec<PathBuf>,
@@ -189,7 +192,10 @@ fn include(root: &mut Json) -> Result<(), ConfigError> {
             Json::String(path) => path.as_str(),
             other => other.get("path").and_then(Json::as_str).unwrap_or_default(),
         };
-        let strategy = item.get("strategy").and_then(Json::as_str).unwrap_or("append");
+        let strategy = item
+            .get("strategy")
+            .and_then(Json::as_str)
+            .unwrap_or("append");
         let path = PathBuf::from(path);
         // As upstream: what does not exist is passed over.
         let Ok(files) = crate::engine::find_files(std::slice::from_ref(&path)) else {
@@ -231,7 +237,8 @@ impl Config {
         for text in overrides {
             let bad = || ConfigError::Override(text.clone());
             let (key, value) = text.split_once('=').ok_or_else(bad)?;
-            let value = serde_saphyr::from_str(value).unwrap_or_else(|_| Json::String(value.into()));
+            let value =
+                serde_saphyr::from_str(value).unwrap_or_else(|_| Json::String(value.into()));
             if !set(&mut root, key.trim(), value) {
                 return Err(bad());
             }
@@ -241,7 +248,13 @@ impl Config {
 
     fn of(settings: &Settings) -> Result<Self, ConfigError> {
         let paths = |key| -> Option<Vec<PathBuf>> {
-            Some(settings.texts(key)?.into_iter().map(PathBuf::from).collect())
+            Some(
+                settings
+                    .texts(key)?
+                    .into_iter()
+                    .map(PathBuf::from)
+                    .collect(),
+            )
         };
         settings.get("config_files");
         for key in WITHOUT_EFFECT {
@@ -264,8 +277,7 @@ impl Config {
             json_output: settings.bool("json_output", false),
             json_include_output: settings.bool("json_include_output_property", true),
             json_include_message: settings.bool("json_include_message_property", false),
-            json_include_output_fields: settings
-                .bool("json_include_output_fields_property", true),
+            json_include_output_fields: settings.bool("json_include_output_fields_property", true),
             json_include_tags: settings.bool("json_include_tags_property", true),
             time_format_iso_8601: settings.bool("time_format_iso_8601", false),
             buffered_outputs: settings.bool("buffered_outputs", false),
@@ -436,10 +448,15 @@ fn http(settings: &Settings) -> Option<HttpOptions> {
         let path = settings.text(key, "");
         (!path.is_empty()).then(|| PathBuf::from(path))
     };
-    let client = (path("http_output.client_cert"), path("http_output.client_key"));
+    let client = (
+        path("http_output.client_cert"),
+        path("http_output.client_key"),
+    );
     let mtls = settings.bool("http_output.mtls", false);
     let (ca_cert, ca_bundle) = (path("http_output.ca_cert"), path("http_output.ca_bundle"));
-    let headers = settings.get("http_output.headers").and_then(Json::as_object);
+    let headers = settings
+        .get("http_output.headers")
+        .and_then(Json::as_object);
     let defaults = HttpOptions::default();
     let options = HttpOptions {
         url: settings.text("http_output.url", ""),

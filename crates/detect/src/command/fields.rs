@@ -28,7 +28,9 @@ pub fn list_fields(options: ListOptions) -> String {
     let mut out = String::new();
     let mut class = None;
     for field in fields::all() {
-        let wanted = options.source.is_none_or(|source| field.class.serves(source));
+        let wanted = options
+            .source
+            .is_none_or(|source| field.class.serves(source));
         if !wanted || field.hidden() || (field.deprecated() && !options.names_only) {
             continue;
         }
@@ -40,7 +42,10 @@ pub fn list_fields(options: ListOptions) -> String {
         if class != Some(field.class) {
             class = Some(field.class);
             out.push_str("-------------------------------\n");
-            out.push_str(&format!("Field Class:                  {}\n\n", field.class.name()));
+            out.push_str(&format!(
+                "Field Class:                  {}\n\n",
+                field.class.name()
+            ));
         }
         out.push_str(&format!("{:<29} {}\n", field.name, field.about));
     }
@@ -63,7 +68,11 @@ pub fn list_rules(set: &RuleSet, rule: Option<&str>) -> Option<String> {
         None => Some(set.list()),
         Some(name) => {
             let rule = set.rule(name)?;
-            let about = rule.description.split_whitespace().collect::<Vec<_>>().join(" ");
+            let about = rule
+                .description
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
             Some(format!(
                 "{:<50} {}\n{:<50} {}\n{:<50} {about}\n",
                 "Rule", "Description", "----", "-----------", rule.name

@@ -84,7 +84,8 @@ pub enum CommandError {
 impl RunOptions {
     /// What of the rules is loaded.
     pub(super) fn rule_options(&self, config: &Config) -> Result<RuleOptions, CommandError> {
-        if !self.tags.is_empty() && !(self.not_tags.is_empty() && self.disabled.is_empty()) {
+        let some_off = !self.not_tags.is_empty() || !self.disabled.is_empty();
+        if some_off && !self.tags.is_empty() {
             return Err(CommandError::TagsBothWays);
         }
         let mut selection = Selection {
@@ -92,13 +93,17 @@ impl RunOptions {
             lowest: Some(config.priority),
         };
         for part in &self.disabled {
-            selection.actions.push(Action::Substring(false, part.clone()));
+            selection
+                .actions
+                .push(Action::Substring(false, part.clone()));
         }
         let set = |tags: &[String]| tags.iter().cloned().collect::<BTreeSet<_>>();
         selection = selection.tags(false, &set(&self.not_tags));
         if !self.tags.is_empty() {
             // With tags only what has them is enabled.
-            selection.actions.push(Action::Substring(false, String::new()));
+            selection
+                .actions
+                .push(Action::Substring(false, String::new()));
             selection = selection.tags(true, &set(&self.tags));
         }
         let files = match self.rules.is_empty() {
@@ -249,7 +254,10 @@ fn reload(options: &RunOptions) -> Option<Arc<Loaded>> {
         .and_then(|rules| load_rules(&rules).map_err(CommandError::from));
     match loaded {
         Ok(rules) => {
-            tracing::info!(rules = rules.program.rules().len(), "the rules were loaded again");
+            tracing::info!(
+                rules = rules.program.rules().len(),
+                "the rules were loaded again"
+            );
             Some(Arc::new(rules))
         }
         Err(error) => {

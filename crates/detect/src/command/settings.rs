@@ -27,12 +27,16 @@ impl Settings {
     /// The value of a key, whose parts are joined by dots.
     pub(super) fn get(&self, key: &str) -> Option<&Json> {
         self.asked.borrow_mut().insert(key.to_owned());
-        let found = key.split('.').try_fold(&self.root, |json, part| json.get(part));
+        let found = key
+            .split('.')
+            .try_fold(&self.root, |json, part| json.get(part));
         found.filter(|json| !json.is_null())
     }
 
     fn wrong(&self, key: &str, expected: &str) {
-        self.wrong.borrow_mut().push(format!("{key} is not {expected}"));
+        self.wrong
+            .borrow_mut()
+            .push(format!("{key} is not {expected}"));
     }
 
     pub(super) fn bool(&self, key: &str, default: bool) -> bool {

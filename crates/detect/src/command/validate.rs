@@ -39,10 +39,12 @@ pub fn validate(paths: &[PathBuf], json: bool, verbose: bool) -> Validation {
     let text = if json {
         results_json(&results).to_string()
     } else {
-        let told = results.iter().map(|result| match verbose || !result.successful() {
-            true => result.verbose(),
-            false => result.summary(),
-        });
+        let told = results
+            .iter()
+            .map(|result| match verbose || !result.successful() {
+                true => result.verbose(),
+                false => result.summary(),
+            });
         told.collect::<Vec<_>>().join("\n")
     };
     Validation { text, valid }

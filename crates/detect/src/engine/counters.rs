@@ -30,7 +30,11 @@ impl Counters {
     /// Keeps counts for other rules of the same names.
     pub(super) fn follow(&mut self, old: &Loaded, new: &Loaded) {
         let counted = |name: &str| {
-            let place = old.program.rules().iter().position(|rule| rule.name == name)?;
+            let place = old
+                .program
+                .rules()
+                .iter()
+                .position(|rule| rule.name == name)?;
             self.by_rule.get(place).copied()
         };
         let by_rule = new
@@ -66,7 +70,10 @@ impl Counters {
     #[must_use]
     pub fn summary(&self, rules: &Loaded) -> String {
         use std::fmt::Write as _;
-        let mut out = format!("Events detected: {}\nRule counts by severity:\n", self.alerts());
+        let mut out = format!(
+            "Events detected: {}\nRule counts by severity:\n",
+            self.alerts()
+        );
         for priority in Priority::ALL {
             let count: u64 = self
                 .matched_rules(rules)

@@ -130,10 +130,15 @@ impl Lost {
             T::EXECVE_19_X | T::EXECVEAT_X => &mut self.execve,
             T::CLONE_20_X | T::CLONE3_X | T::FORK_20_X | T::VFORK_20_X => &mut self.clone_fork,
             T::CONNECT_X => &mut self.connect,
-            T::BPF_2_X | T::SETPGID_X | T::PTRACE_X | T::SECCOMP_X | T::SETNS_X
-            | T::UNSHARE_X | T::CAPSET_X | T::PRCTL_X | T::MEMFD_CREATE_X => {
-                &mut self.other_interest
-            }
+            T::BPF_2_X
+            | T::SETPGID_X
+            | T::PTRACE_X
+            | T::SECCOMP_X
+            | T::SETNS_X
+            | T::UNSHARE_X
+            | T::CAPSET_X
+            | T::PRCTL_X
+            | T::MEMFD_CREATE_X => &mut self.other_interest,
             other => match other.name()? {
                 "chmod" | "fchmod" | "fchmodat" | "chown" | "lchown" | "fchown" | "fchownat"
                 | "link" | "linkat" | "mkdir" | "mkdirat" | "mount" | "umount" | "umount2"
@@ -261,11 +266,17 @@ impl Drops {
         }
         self.detected += 1;
         if !self.claim(now_ns) {
-            tracing::debug!(lost = delta.lost, "events were lost; it was said a short while ago");
+            tracing::debug!(
+                lost = delta.lost,
+                "events were lost; it was said a short while ago"
+            );
             return Verdict::default();
         }
         self.acted += 1;
-        let text = format!("{RULE}. {} system calls dropped in last second.", delta.lost);
+        let text = format!(
+            "{RULE}. {} system calls dropped in last second.",
+            delta.lost
+        );
         let mut verdict = Verdict::default();
         for action in &self.options.actions {
             match action {

@@ -13,7 +13,10 @@ const HELP: &str = "https://falco.org/docs/metrics/";
 
 /// Which metrics there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "Falco's options, as its file names them")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "Falco's options, as its file names them"
+)]
 pub struct MetricsOptions {
     /// Counts by rule.
     pub rules: bool,
@@ -234,6 +237,10 @@ fn resources(text: &mut Text) {
     if let Ok(time) = time {
         let name = "falcosecurity_falco_cpu_seconds_total";
         let millis = time.tv_nsec() / 1_000_000;
-        text.one(name, "counter", format_args!("{}.{millis:03}", time.tv_sec()));
+        text.one(
+            name,
+            "counter",
+            format_args!("{}.{millis:03}", time.tv_sec()),
+        );
     }
 }

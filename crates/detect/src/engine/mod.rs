@@ -118,7 +118,13 @@ impl Engine {
         }
         if let Some(seen) = SyscallEvent::new(*event, &self.table, &self.host, self.place) {
             let rules = &self.rules;
-            decide(rules, Source::Syscall, &seen, &mut self.scratch, &mut self.matches);
+            decide(
+                rules,
+                Source::Syscall,
+                &seen,
+                &mut self.scratch,
+                &mut self.matches,
+            );
             for rule in self.matches.drain(..) {
                 self.counters.matched(rule);
                 if let Some(message) = self.format.message(rules, rule, &seen, &self.host) {
@@ -142,7 +148,13 @@ impl Engine {
             self.host.hostname(),
         );
         let rules = &self.rules;
-        decide(rules, Source::K8sAudit, &event, &mut self.scratch, &mut self.matches);
+        decide(
+            rules,
+            Source::K8sAudit,
+            &event,
+            &mut self.scratch,
+            &mut self.matches,
+        );
         for rule in self.matches.drain(..) {
             self.counters.matched(rule);
             if let Some(message) = self.format.message(rules, rule, &event, &self.host) {

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Engine;
 use super::drops::{DropOptions, Drops, Lost, RULE};
 use super::load::Loaded;
 use super::metrics::Snapshot;
-use super::Engine;
 use crate::capture::{CaptureError, Reader, Record};
 use crate::fields::AuditEvent;
 use crate::probes::{LoadError, Options, Probes};
@@ -114,7 +114,9 @@ pub struct RunReport {
 pub(super) fn now_ns() -> u64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
 }
 
 /// Runs the engine on the events of this machine.

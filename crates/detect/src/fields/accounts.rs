@@ -56,7 +56,9 @@ impl SyscallEvent<'_> {
             });
             true
         };
-        let own = self.thread.and_then(|thread| self.host.container_accounts(thread));
+        let own = self
+            .thread
+            .and_then(|thread| self.host.container_accounts(thread));
         out.write(|store| {
             let found = match &own {
                 Some(own) => of(own, store),
@@ -74,14 +76,18 @@ impl SyscallEvent<'_> {
 
     /// Calls `take` with the name of a user, where there is one.
     pub(super) fn with_user<R>(&self, uid: u32, take: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        let own = self.thread.and_then(|thread| self.host.container_accounts(thread));
+        let own = self
+            .thread
+            .and_then(|thread| self.host.container_accounts(thread));
         let directory = own.as_deref().unwrap_or(&self.host.accounts);
         take(directory.user(uid).map(|user| user.name.as_bytes()))
     }
 
     /// Calls `take` with the name of a group, where there is one.
     pub(super) fn with_group<R>(&self, gid: u32, take: impl FnOnce(Option<&[u8]>) -> R) -> R {
-        let own = self.thread.and_then(|thread| self.host.container_accounts(thread));
+        let own = self
+            .thread
+            .and_then(|thread| self.host.container_accounts(thread));
         let directory = own.as_deref().unwrap_or(&self.host.accounts);
         take(directory.group(gid).map(|group| group.name.as_bytes()))
     }

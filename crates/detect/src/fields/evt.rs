@@ -73,7 +73,10 @@ impl SyscallEvent<'_> {
             F::EvtArg => self.arg(argument, out),
             F::EvtRawarg => self.raw_arg(argument, out),
             F::EvtBuffer => {
-                let data = self.event.named("data").filter(|data| !data.bytes.is_empty());
+                let data = self
+                    .event
+                    .named("data")
+                    .filter(|data| !data.bytes.is_empty());
                 maybe_text(data.map(|data| data.bytes), out);
             }
             F::EvtRes => match self.result() {
@@ -94,12 +97,7 @@ impl SyscallEvent<'_> {
             F::EvtIoDir => {}
             F::EvtIsWait => out.boolean(self.flagged(S::WAITS)),
             F::EvtIsSyslog => out.boolean(self.flagged(S::WRITES_TO_FD) && self.is_syslog()),
-            F::EvtAbspath => {
-                out.write(|store| {
-                    self.write_abspath(argument, store);
-                });
-                self.drop_if_empty(out);
-            }
+            F::EvtAbspath => self.abspath(argument, out),
             F::EvtIsOpenRead => out.boolean(self.open_flags() & O_RDONLY != 0),
             F::EvtIsOpenWrite => out.boolean(self.open_flags() & O_WRONLY != 0),
             F::EvtIsOpenCreate => out.boolean(self.creates()),
@@ -108,9 +106,6 @@ impl SyscallEvent<'_> {
         }
         true
     }
-
-    /// Values cannot be taken back: an empty path stays an empty text.
-    fn drop_if_empty(&self, _out: &mut Values<'_>) {}
 
     fn since_previous(&self) -> u64 {
         match self.place.previous_ns {
@@ -124,7 +119,9 @@ impl SyscallEvent<'_> {
     }
 
     fn category_number(&self) -> u32 {
-        self.event.schema().map_or(0, |schema| schema.category & 0xff)
+        self.event
+            .schema()
+            .map_or(0, |schema| schema.category & 0xff)
     }
 
     fn is_type(&self, argument: &Argument) -> bool {
@@ -133,7 +130,10 @@ impl SyscallEvent<'_> {
         };
         match name.parse::<u16>() {
             Ok(number) => self.event.kind.0 == number,
-            Err(_) => self.event.schema().is_some_and(|schema| *schema.name == **name),
+            Err(_) => self
+                .event
+                .schema()
+                .is_some_and(|schema| *schema.name == **name),
         }
     }
 
@@ -145,14 +145,14 @@ impl SyscallEvent<'_> {
                 Some(FdKind::File { .. } | FdKind::Directory { .. }) => "file",
                 Some(FdKind::Inet { .. } | FdKind::InetServer { .. }) => "net",
                 Some(FdKind::Fifo(_) | FdKind::Unix { .. }) => "ipc",
-                Some(FdKind::Other(sort, _)) => match sort {
+                Some(FdKind::Other(
                     Anonymous::Event
                     | Anonymous::Signal
                     | Anonymous::Inotify
-                    | Anonymous::Userfault => "ipc",
-                    _ => "unknown",
-                },
-                None => "unknown",
+                    | Anonymous::Userfault,
+                    _,
+                )) => "ipc",
+                Some(FdKind::Other(..)) | None => "unknown",
             },
             4 => "IPC",
             _ => self.event.schema().map_or("unknown", S::category_name),
@@ -233,7 +233,7 @@ impl SyscallEvent<'_> {
     }
 
     /// Directory and name in the arguments, put together.
-    fn write_abspath(&self, argument: &Argument, store: &mut Vec<u8>) {
+    fn abspath(&self, argument: &Argument, out: &mut Values<'_>) {
         let second = matches!(argument, Argument::Key(key) if &**key == "dst");
         let (dirfd, path) = match self.event.kind {
             T::RENAMEAT_X | T::RENAMEAT2_X if second => ("newdirfd", "newpath"),
@@ -246,14 +246,15 @@ impl SyscallEvent<'_> {
             T::FCHMODAT_X => ("dirfd", "filename"),
             T::FCHOWNAT_X => ("dirfd", "pathname"),
             T::OPEN_BY_HANDLE_AT_X if self.result().is_some_and(|fd| fd > 0) => {
-                super::fs_path::write_clean(b"/", self.event.text(3).unwrap_or_default(), store);
+                let path = self.event.text(3).unwrap_or_default();
+                out.write(|store| super::fs_path::write_clean(b"/", path, store));
                 return;
             }
             _ => return,
         };
         let path = self.event.named(path).filter(|path| !path.bytes.is_empty());
         if let (Some(path), Some(dirfd)) = (path, self.number(dirfd)) {
-            self.write_resolved(dirfd, path.text(), store);
+            out.write(|store| self.write_resolved(dirfd, path.text(), store));
         }
     }
 

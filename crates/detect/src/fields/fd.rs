@@ -135,7 +135,10 @@ impl SyscallEvent<'_> {
             F::FdIsServer => out.boolean(self.is_server(open)),
             F::FdConnected => out.boolean(matches!(
                 &open.kind,
-                FdKind::Inet { destination: Some(_), .. }
+                FdKind::Inet {
+                    destination: Some(_),
+                    ..
+                }
             )),
             F::FdNameChanged => out.boolean(self.names_anew()),
             F::FdDev => out.signed(i64::from(dev.cast_signed())),
@@ -152,12 +155,7 @@ impl SyscallEvent<'_> {
     }
 
     /// Pushes what `write` appends, if it does, with the container in front where that is wanted.
-    fn written(
-        &self,
-        prefixed: bool,
-        out: &mut Values<'_>,
-        write: impl Fn(&mut Vec<u8>) -> bool,
-    ) {
+    fn written(&self, prefixed: bool, out: &mut Values<'_>, write: impl Fn(&mut Vec<u8>) -> bool) {
         // Whether there is a value must be known before one is pushed.
         let known = self.open.is_some() || self.event.kind.is_exit();
         if !known {
@@ -250,9 +248,7 @@ impl SyscallEvent<'_> {
                 }));
             }),
             (None, Some(open)) => push_name(open, out),
-            (None, None) => self.written(false, out, |store| {
-                self.write_name_of_event(true, store)
-            }),
+            (None, None) => self.written(false, out, |store| self.write_name_of_event(true, store)),
         }
     }
 
@@ -301,7 +297,9 @@ impl SyscallEvent<'_> {
     /// Whether the event gave the descriptor another name: it connected it, or bound it.
     fn names_anew(&self) -> bool {
         const EINPROGRESS: i64 = -115;
-        let done = self.result().is_some_and(|result| result >= 0 || result == EINPROGRESS);
+        let done = self
+            .result()
+            .is_some_and(|result| result >= 0 || result == EINPROGRESS);
         done && matches!(self.event.kind, T::CONNECT_X | T::BIND_X)
     }
 }

@@ -1,5 +1,7 @@
 //! `fdlist` fields: the descriptors that `poll` waits for.
 
+use std::net::SocketAddr;
+
 use rules::Values;
 use rules::fields::FieldId as F;
 
@@ -25,10 +27,10 @@ impl SyscallEvent<'_> {
         let Some(Value::Descriptors(list)) = self.event.param(1).map(|param| param.value()) else {
             return true;
         };
-        let says_something = descriptors(list).any(|(fd, _)| {
-            let mut scratch = Vec::new();
-            self.write_item(field, fd, &mut scratch)
-        });
+        let says_something = match field {
+            F::FdlistNums | F::FdlistNames => descriptors(list).next().is_some(),
+            _ => descriptors(list).any(|(fd, _)| self.end_of(field, fd).is_some()),
+        };
         if says_something {
             out.write(|store| {
                 let begin = store.len();
@@ -60,31 +62,25 @@ impl SyscallEvent<'_> {
                     store.extend_from_slice(b"<NA>");
                 }
             }
-            _ => {
-                let (client, server) = match open.map(|open| &open.kind) {
-                    Some(FdKind::Inet {
-                        source,
-                        destination,
-                        ..
-                    }) => (*source, *destination),
-                    Some(FdKind::InetServer { address, .. }) => (None, Some(*address)),
-                    _ => (None, None),
-                };
-                let end = match field {
-                    F::FdlistCips | F::FdlistCports => client,
-                    _ => server,
-                };
-                let Some(end) = end else {
-                    return false;
-                };
-                match field {
-                    F::FdlistCips | F::FdlistSips => {
-                        put(store, format_args!("{}", end.ip().to_canonical()));
-                    }
-                    _ => put(store, format_args!("{}", end.port())),
+            _ => match (self.end_of(field, fd), field) {
+                (None, _) => return false,
+                (Some(end), F::FdlistCips | F::FdlistSips) => {
+                    put(store, format_args!("{}", end.ip().to_canonical()));
                 }
-            }
+                (Some(end), _) => put(store, format_args!("{}", end.port())),
+            },
         }
         true
+    }
+
+    /// The client's or the server's end of a descriptor, whichever the field is about.
+    fn end_of(&self, field: F, fd: i64) -> Option<SocketAddr> {
+        let is_client = matches!(field, F::FdlistCips | F::FdlistCports);
+        match &self.table.fd(self.event.tid, fd)?.kind {
+            FdKind::Inet { source, .. } if is_client => *source,
+            FdKind::Inet { destination, .. } => *destination,
+            FdKind::InetServer { address, .. } if !is_client => Some(*address),
+            _ => None,
+        }
     }
 }

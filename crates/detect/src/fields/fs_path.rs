@@ -62,7 +62,11 @@ fn path_of(kind: T, which: Which) -> Option<Path> {
 /// Appends `path` from the folder `base`, with `.`, `..` and repeated slashes taken out.
 pub(super) fn write_clean(base: &[u8], path: &[u8], store: &mut Vec<u8>) {
     let begin = store.len();
-    let base = if path.first() == Some(&b'/') { b"" } else { base };
+    let base = if path.first() == Some(&b'/') {
+        b""
+    } else {
+        base
+    };
     let mut floor = begin;
     let slash = |byte: &u8| *byte == b'/';
     for part in base.split(slash).chain(path.split(slash)) {
@@ -132,7 +136,10 @@ impl SyscallEvent<'_> {
                 }
             }
             Path::Param(name, dirfd) => {
-                let Some(param) = self.event.named(name).filter(|param| !param.bytes.is_empty())
+                let Some(param) = self
+                    .event
+                    .named(name)
+                    .filter(|param| !param.bytes.is_empty())
                 else {
                     return true;
                 };

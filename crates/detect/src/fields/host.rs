@@ -69,7 +69,10 @@ impl Host {
         };
         host.tell_machine(&Machine::of_host());
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        host.tell_accounts(Accounts::of_files(&read("/etc/passwd"), &read("/etc/group")));
+        host.tell_accounts(Accounts::of_files(
+            &read("/etc/passwd"),
+            &read("/etc/group"),
+        ));
         host.tell_interfaces(&Interface::of_host());
         host
     }
@@ -119,7 +122,10 @@ impl Host {
     pub(super) fn container_accounts(&self, thread: &Thread) -> Option<Arc<Directory>> {
         let container = thread.container.as_ref().filter(|_| self.live)?;
         // Whoever panicked with the lock held left the map whole.
-        let mut known = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(&container.id) {
             return Some(Arc::clone(found));
         }

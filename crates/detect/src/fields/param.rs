@@ -61,6 +61,13 @@ impl SyscallEvent<'_> {
                 }
                 Kind::RelTime if number == u64::MAX => store.extend_from_slice(b"none"),
                 Kind::SigSet => write_signals(number, store),
+                // Flags are decimal, whatever the schema says of their form.
+                Kind::Flags8
+                | Kind::Flags16
+                | Kind::Flags32
+                | Kind::EnumFlags8
+                | Kind::EnumFlags16
+                | Kind::EnumFlags32 => put(store, format_args!("{number}")),
                 Kind::AbsTime => write_time(number, store),
                 _ => write_number(i128::from(number), number, param.schema.format, store),
             },
@@ -111,13 +118,15 @@ impl SyscallEvent<'_> {
                     store.extend_from_slice(&thread.comm);
                 }
             }
-            (Kind::FsPath | Kind::FsRelPath, Value::Text(path)) => {
-                if self.thread.is_some() && !path.is_empty() && path.first() != Some(&b'/') {
-                    self.write_resolved(self.folder_of(place), path, store);
-                }
+            (Kind::FsPath | Kind::FsRelPath, Value::Text(path))
+                if self.thread.is_some() && !path.is_empty() && path.first() != Some(&b'/') =>
+            {
+                self.write_resolved(self.folder_of(place), path, store);
             }
             (Kind::SyscallId, Value::Uint(code)) => {
-                let name = u16::try_from(code).ok().and_then(crate::event::syscall::code_name);
+                let name = u16::try_from(code)
+                    .ok()
+                    .and_then(crate::event::syscall::code_name);
                 store.extend_from_slice(name.unwrap_or_default().as_bytes());
             }
             (Kind::SigType, Value::Uint(number)) => {
@@ -205,6 +214,7 @@ fn write_error(result: i64, store: &mut Vec<u8>) {
 
 fn write_number(number: i128, bits: u64, format: schema::Format, store: &mut Vec<u8>) {
     match format {
+        schema::Format::Oct if bits == 0 => store.push(b'0'),
         schema::Format::Oct => put(store, format_args!("0{bits:o}")),
         schema::Format::Hex => put(store, format_args!("{bits:X}")),
         _ => put(store, format_args!("{number}")),
@@ -213,7 +223,10 @@ fn write_number(number: i128, bits: u64, format: schema::Format, store: &mut Vec
 
 fn write_signals(set: u64, store: &mut Vec<u8>) {
     let mut first = true;
-    for name in (0..32).filter(|bit| set >> bit & 1 == 1).filter_map(|bit| names::signal(bit + 1)) {
+    for name in (0..32)
+        .filter(|bit| set >> bit & 1 == 1)
+        .filter_map(|bit| names::signal(bit + 1))
+    {
         if !std::mem::take(&mut first) {
             store.push(b' ');
         }

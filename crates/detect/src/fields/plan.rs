@@ -45,10 +45,9 @@ impl Plan {
     fn new(kind: EventType) -> Self {
         let schema = kind.schema();
         let has = |bits| schema.is_some_and(|schema| schema.has(bits));
-        let rule_type = kind
-            .name()
-            .and_then(events::find)
-            .filter(|found| kind.is_exit() || found.info().enter || found.info().sort == Sort::Meta);
+        let rule_type = kind.name().and_then(events::find).filter(|found| {
+            kind.is_exit() || found.info().enter || found.info().sort == Sort::Meta
+        });
         let params = schema.map_or(&[][..], |schema| schema.params);
         let first_fd = (0u8..)
             .zip(params)
@@ -69,9 +68,7 @@ impl Plan {
         Self {
             rule_type,
             fd,
-            has_fd: has(
-                EventSchema::CREATES_FD | EventSchema::USES_FD | EventSchema::DESTROYS_FD,
-            ),
+            has_fd: has(EventSchema::CREATES_FD | EventSchema::USES_FD | EventSchema::DESTROYS_FD),
             syscall: schema.is_some_and(EventSchema::is_syscall),
         }
     }

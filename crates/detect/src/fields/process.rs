@@ -34,6 +34,9 @@ fn write_list(list: &[u8], store: &mut Vec<u8>) {
 /// Pushes a part of a process.
 fn push<'a>(of: &'a Thread, part: Part, out: &mut Values<'a>) {
     match part {
+        // A thread of which only the number is known.
+        Part::Name | Part::Exe if of.comm.is_empty() && of.exe.is_empty() => out.text("<NA>"),
+        Part::CommandLine if of.comm.is_empty() && of.exe.is_empty() => out.text("<NA>"),
         Part::Name => out.text(&*of.comm),
         Part::Exe => out.text(&*of.exe),
         Part::ExePath => out.text(&*of.executable.path),
@@ -131,12 +134,7 @@ impl SyscallEvent<'_> {
     }
 
     /// What relatives run.
-    fn relative_field<'a>(
-        &'a self,
-        field: F,
-        argument: &Argument,
-        out: &mut Values<'a>,
-    ) -> bool {
+    fn relative_field<'a>(&'a self, field: F, argument: &Argument, out: &mut Values<'a>) -> bool {
         let parent = match field {
             F::ProcPname => Some(Part::Name),
             F::ProcPexe => Some(Part::Exe),
@@ -214,7 +212,9 @@ impl SyscallEvent<'_> {
                 }
                 debug_assert!(out.len() <= begin + 1);
             }
-            _ => self.ancestors().for_each(|ancestor| push(ancestor, part, out)),
+            _ => self
+                .ancestors()
+                .for_each(|ancestor| push(ancestor, part, out)),
         }
     }
 
@@ -302,7 +302,13 @@ impl SyscallEvent<'_> {
         thread: &'a Thread,
         out: &mut Values<'a>,
     ) -> bool {
-        let of_leader = |kib: u32| if thread.is_leader() { u64::from(kib) } else { 0 };
+        let of_leader = |kib: u32| {
+            if thread.is_leader() {
+                u64::from(kib)
+            } else {
+                0
+            }
+        };
         match field {
             F::ThreadCapPermitted => capabilities(thread.capabilities.permitted, out),
             F::ThreadCapInheritable => capabilities(thread.capabilities.inheritable, out),

@@ -58,12 +58,20 @@ fn is_mapped(open: &Fd) -> bool {
 
 /// The letter of a descriptor's type: a socket of IPv6 that speaks IPv4 is one of IPv4.
 pub(super) fn type_char(open: &Fd) -> char {
-    if is_mapped(open) { '4' } else { open.type_char() }
+    if is_mapped(open) {
+        '4'
+    } else {
+        open.type_char()
+    }
 }
 
 /// The name of a descriptor's type.
 pub(super) fn type_name(open: &Fd) -> &'static str {
-    if is_mapped(open) { "ipv4" } else { open.type_name() }
+    if is_mapped(open) {
+        "ipv4"
+    } else {
+        open.type_name()
+    }
 }
 
 /// The letter of a socket's transport.

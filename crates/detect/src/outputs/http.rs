@@ -113,7 +113,7 @@ impl HttpOutput {
         let url = || self.options.url.clone();
         let answer = self
             .runtime
-            .block_on(request.send())
+            .block_on(async { request.send().await })
             .map_err(|source| OutputError::Http { url: url(), source })?;
         let status = answer.status();
         if status.is_success() {
@@ -142,7 +142,9 @@ impl Output for HttpOutput {
             match self.attempt(&body) {
                 Ok(()) => return Ok(()),
                 // What the server refuses it refuses again.
-                Err(OutputError::Status { url, status }) if (400..500).contains(&status) && status != 429 => {
+                Err(OutputError::Status { url, status })
+                    if (400..500).contains(&status) && status != 429 =>
+                {
                     return Err(OutputError::Status { url, status });
                 }
                 Err(_) => std::thread::sleep(wait),
@@ -201,7 +203,8 @@ fn tls(options: &HttpOptions) -> Result<rustls::ClientConfig, OutputError> {
     match &options.client {
         Some((certificate, key)) => {
             let chain = certificates(certificate)?;
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
+            let private =
+                PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
             builder
                 .with_client_auth_cert(chain, private)
                 .map_err(|error| unusable(certificate, error))

@@ -37,6 +37,7 @@ fn deeds() {
         "ids" => ids(),
         "ptrace" => ptrace(),
         "files" => files(),
+        "reverse-shell" => reverse_shell(),
         other => panic!("no deed {other}"),
     }
 }
@@ -104,4 +105,22 @@ fn files() {
     std::fs::remove_file("d/e").unwrap();
     std::fs::remove_dir_all("d").unwrap();
     std::env::set_current_dir("/").unwrap();
+}
+
+/// A shell whose input and output are a connection.
+fn reverse_shell() {
+    use std::os::fd::OwnedFd;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let stream = std::net::TcpStream::connect(address).unwrap();
+    let (mut other, _) = listener.accept().unwrap();
+    let ends = [stream.try_clone().unwrap(), stream].map(OwnedFd::from);
+    let [input, output] = ends.map(Stdio::from);
+    let mut shell = Command::new("/bin/bash")
+        .stdin(input)
+        .stdout(output)
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut other, b"exit\n").unwrap();
+    shell.wait().unwrap();
 }

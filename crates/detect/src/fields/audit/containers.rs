@@ -23,7 +23,9 @@ pub(super) fn field<'a>(of: &Containers<'a>, field: F, out: &mut Values<'a>) -> 
         F::KaReqPodContainersName => of.whole("name", |name, out| push(name, out), out),
         F::KaReqPodContainersImage => of.whole("image", |image, out| push(image, out), out),
         F::KaReqPodContainersImageRepository => of.whole("image", repository, out),
-        F::KaReqContainerImage => of.first().whole("image", |image, out| push(image, out), out),
+        F::KaReqContainerImage => of
+            .first()
+            .whole("image", |image, out| push(image, out), out),
         F::KaReqContainerImageRepository => of.first().whole("image", repository, out),
         F::KaReqPodContainersHostPort => of.host_ports(out),
         F::KaReqPodContainersPrivileged => all(&["securityContext", "privileged"], out),

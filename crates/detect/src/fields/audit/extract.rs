@@ -38,10 +38,9 @@ fn pointer(field: F) -> Option<&'static [&'static str]> {
             "annotations",
             "validation.policy.admission.k8s.io/validation_failure",
         ],
-        F::KaSecurityPodViolations => &[
-            "annotations",
-            "pod-security.kubernetes.io/audit-violations",
-        ],
+        F::KaSecurityPodViolations => {
+            &["annotations", "pod-security.kubernetes.io/audit-violations"]
+        }
         F::KaUserName => &["user", "username"],
         F::KaUserGroups => &["user", "groups"],
         F::KaImpuserName => &["impersonatedUser", "username"],
@@ -62,9 +61,12 @@ fn pointer(field: F) -> Option<&'static [&'static str]> {
         F::KaReqPodRunAsUser => &["requestObject", "spec", "securityContext", "runAsUser"],
         F::KaReqPodRunAsGroup => &["requestObject", "spec", "securityContext", "runAsGroup"],
         F::KaReqPodFsGroup => &["requestObject", "spec", "securityContext", "fsGroup"],
-        F::KaReqPodSupplementalGroups => {
-            &["requestObject", "spec", "securityContext", "supplementalGroups"]
-        }
+        F::KaReqPodSupplementalGroups => &[
+            "requestObject",
+            "spec",
+            "securityContext",
+            "supplementalGroups",
+        ],
         F::KaReqRoleRules => &["requestObject", "rules"],
         F::KaReqServiceType => &["requestObject", "spec", "type"],
         F::KaRespName => &["responseObject", "metadata", "name"],
@@ -126,11 +128,16 @@ pub(super) fn field<'a>(
         F::KaReqRoleRulesVerbs => role_rules(json, "verbs", index, out),
         F::KaReqRoleRulesResources => role_rules(json, "resources", index, out),
         F::KaReqServicePorts => {
-            walk(json, index, &["requestObject", "spec", "ports"], &mut |found| {
-                if let Some(found) = found {
-                    push(found, out);
-                }
-            });
+            walk(
+                json,
+                index,
+                &["requestObject", "spec", "ports"],
+                &mut |found| {
+                    if let Some(found) = found {
+                        push(found, out);
+                    }
+                },
+            );
         }
         F::KaReqVolumeHostpath => {
             let Argument::Key(wanted) = argument else {
@@ -163,7 +170,10 @@ pub(super) fn field<'a>(
                 .enumerate()
                 .filter(|(place, _)| index.is_none_or(|index| index == *place))
                 .filter_map(|(_, volume)| volume.as_object());
-            for key in chosen.flat_map(|volume| volume.keys()).filter(|key| *key != "name") {
+            for key in chosen
+                .flat_map(|volume| volume.keys())
+                .filter(|key| *key != "name")
+            {
                 out.text(key);
             }
         }
@@ -226,12 +236,7 @@ pub(super) fn walk<'a>(
 }
 
 /// Pushes what is found along the keys, leaving out items that lack it.
-pub(super) fn texts<'a>(
-    json: &'a Json,
-    index: Option<usize>,
-    keys: &[&str],
-    out: &mut Values<'a>,
-) {
+pub(super) fn texts<'a>(json: &'a Json, index: Option<usize>, keys: &[&str], out: &mut Values<'a>) {
     walk(json, index, keys, &mut |found| {
         if let Some(found) = found {
             push(found, out);
@@ -255,10 +260,15 @@ fn subjects<'a>(json: &'a Json, kind: &str, with_namespace: bool, out: &mut Valu
 }
 
 fn role_rules<'a>(json: &'a Json, key: &str, index: Option<usize>, out: &mut Values<'a>) {
-    walk(json, index, &["requestObject", "rules", key], &mut |found| {
-        let items = found.and_then(Json::as_array);
-        items.into_iter().flatten().for_each(|item| push(item, out));
-    });
+    walk(
+        json,
+        index,
+        &["requestObject", "rules", key],
+        &mut |found| {
+            let items = found.and_then(Json::as_array);
+            items.into_iter().flatten().for_each(|item| push(item, out));
+        },
+    );
 }
 
 fn uri_param(json: &Json, argument: &Argument, out: &mut Values<'_>) {

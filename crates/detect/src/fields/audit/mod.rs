@@ -160,10 +160,7 @@ impl AuditEvent {
     }
 }
 
-fn collect(
-    json: Json,
-    events: &mut Vec<Result<AuditEvent, AuditError>>,
-) -> Result<(), AuditError> {
+fn collect(json: Json, events: &mut Vec<Result<AuditEvent, AuditError>>) -> Result<(), AuditError> {
     match json {
         Json::Array(items) => {
             for item in items {
@@ -171,7 +168,10 @@ fn collect(
             }
         }
         Json::Object(mut object) => {
-            let kind = object.get("kind").and_then(Json::as_str).unwrap_or_default();
+            let kind = object
+                .get("kind")
+                .and_then(Json::as_str)
+                .unwrap_or_default();
             match kind {
                 "EventList" => {
                     if let Some(Json::Array(items)) = object.remove("items") {
