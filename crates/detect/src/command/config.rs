@@ -13,6 +13,7 @@ use rules::program::{Action, Matching};
 use serde_json::Value as Json;
 
 use super::settings::{Settings, lay_over, set};
+use super::web::WebOptions;
 use crate::engine::{DropAction, DropOptions, MetricsOptions};
 use crate::outputs::HttpOptions;
 
@@ -112,6 +113,10 @@ pub struct Config {
     pub capture: Option<PathBuf>,
     /// Metrics that are written, and the file that they are written to.
     pub metrics: Option<(MetricsOptions, PathBuf)>,
+    /// The web server.
+    pub web: Option<WebOptions>,
+    /// Whether only audit events are taken (`engine.kind: nodriver`).
+    pub without_probes: bool,
     /// The name of this host, where it is not its own.
     pub hostname: Option<String>,
     /// What is not known or not right in it.
@@ -140,7 +145,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "plugins",
     "plugins_hostinfo",
     "buffer_format_base64",
-    "webserver",
+    "webserver.threadiness",
     "log_stderr",
     "log_syslog",
     "log_level",
@@ -299,6 +304,8 @@ impl Config {
             ),
             capture: None,
             metrics: metrics(settings),
+            web: web(settings)?,
+            without_probes: false,
             hostname: None,
             warnings: Vec::new(),
         };
@@ -314,7 +321,7 @@ impl Config {
         match settings.text("engine.kind", "modern_ebpf").as_str() {
             "modern_ebpf" | "kmod" | "ebpf" => {}
             "replay" => self.capture = Some(PathBuf::from(capture)),
-            "nodriver" => self.capture = None,
+            "nodriver" => self.without_probes = true,
             other => {
                 return Err(ConfigError::Value {
                     key: "engine.kind",
@@ -535,4 +542,34 @@ fn metrics(settings: &Settings) -> Option<(MetricsOptions, PathBuf)> {
     let path = settings.text("metrics.output_file", "");
     let enabled = settings.bool("metrics.enabled", false) && !path.is_empty();
     enabled.then(|| (options, PathBuf::from(path)))
+}
+
+/// The web server: Falco's, with a webhook for audit events beside. As Falco's, it listens unless it is
+/// switched off, but only where a configuration speaks of it.
+fn web(settings: &Settings) -> Result<Option<WebOptions>, ConfigError> {
+    let told = settings.get("webserver").is_some();
+    let address = settings.text("webserver.listen_address", "0.0.0.0");
+    let port = u16::try_from(settings.count("webserver.listen_port", 8765)).unwrap_or(8765);
+    let ip = address.parse::<std::net::IpAddr>();
+    let ssl = settings.bool("webserver.ssl_enabled", false);
+    let certificate = settings.text("webserver.ssl_certificate", "/etc/falco/falco.pem");
+    let health_path = settings.text("webserver.k8s_healthz_endpoint", "/healthz");
+    let metrics = settings.bool("webserver.prometheus_metrics_enabled", false);
+    // Beyond Falco, whose plugin has a server of its own for this.
+    let audit_path = settings.text("webserver.k8s_audit_endpoint", "/k8s-audit");
+    if !(settings.bool("webserver.enabled", true) && told) {
+        return Ok(None);
+    }
+    let ip = ip.map_err(|_| ConfigError::Value {
+        key: "webserver.listen_address",
+        value: address,
+        expected: "an address",
+    })?;
+    Ok(Some(WebOptions {
+        address: std::net::SocketAddr::new(ip, port),
+        health_path,
+        metrics,
+        audit_path,
+        certificate: ssl.then(|| PathBuf::from(certificate)),
+    }))
 }

@@ -12,10 +12,12 @@ mod signals;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod web;
 
 pub use config::{Config, ConfigError, HttpConfig};
 pub use fields::{ListOptions, describe, list_events, list_fields, list_rules};
-pub use record::{RecordOptions, record};
+pub use record::{RecordOptions, Recorded, record};
 pub use run::{CommandError, RunOptions, run};
 pub use signals::{Signals, watch_signals};
 pub use validate::{Validation, validate};
+pub use web::{Web, WebError, WebOptions};

@@ -31,25 +31,35 @@ pub struct RecordOptions {
     pub probes: Options,
 }
 
-/// Records until it is told to stop; returns how many events there are in the file.
+/// What was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Events in the file.
+    pub events: u64,
+    /// Events that were lost meanwhile.
+    pub lost: u64,
+}
+
+/// Records until it is told to stop.
 ///
 /// # Errors
 /// When there are no probes, or the file cannot be written.
-pub fn record(options: &RecordOptions, control: &Control) -> Result<u64, CommandError> {
+pub fn record(options: &RecordOptions, control: &Control) -> Result<Recorded, CommandError> {
     let fail = |source| CommandError::File {
         path: options.path.clone(),
         source,
     };
     let file = BufWriter::new(File::create(&options.path).map_err(fail)?);
     if options.compress {
-        let (stream, count) = write(GzEncoder::new(file, Compression::fast()), options, control)?;
+        let (stream, recorded) =
+            write(GzEncoder::new(file, Compression::fast()), options, control)?;
         let mut file = stream.finish().map_err(fail)?;
         file.flush().map_err(fail)?;
-        Ok(count)
+        Ok(recorded)
     } else {
-        let (mut file, count) = write(file, options, control)?;
+        let (mut file, recorded) = write(file, options, control)?;
         file.flush().map_err(fail)?;
-        Ok(count)
+        Ok(recorded)
     }
 }
 
@@ -57,7 +67,7 @@ fn write<W: Write>(
     stream: W,
     options: &RecordOptions,
     control: &Control,
-) -> Result<(W, u64), CommandError> {
+) -> Result<(W, Recorded), CommandError> {
     let fail = |source| CommandError::File {
         path: options.path.clone(),
         source,
@@ -98,5 +108,9 @@ fn write<W: Write>(
             break;
         }
     }
-    Ok((writer.finish().map_err(fail)?, count))
+    let recorded = Recorded {
+        events: count,
+        lost: probes.stats().map_err(RunError::from)?.total.dropped(),
+    };
+    Ok((writer.finish().map_err(fail)?, recorded))
 }

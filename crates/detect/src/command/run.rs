@@ -9,9 +9,10 @@ use rules::AlertOptions;
 use rules::program::{Action, Selection};
 
 use super::config::{Config, ConfigError};
+use super::web::{Web, WebError};
 use crate::engine::{
-    Control, Engine, Format, LiveOptions, LoadRulesError, Loaded, RuleOptions, RunError, RunReport,
-    live, load_rules, prometheus, replay,
+    Control, Engine, Format, LiveOptions, LoadRulesError, Loaded, MetricsOptions, RuleOptions,
+    RunError, RunReport, live, load_rules, prometheus, replay,
 };
 use crate::fields::Host;
 use crate::outputs::{
@@ -71,6 +72,8 @@ pub enum CommandError {
     Output(#[from] OutputError),
     #[error("the run failed")]
     Run(#[from] RunError),
+    #[error("the web server cannot be started")]
+    Web(#[from] WebError),
     #[error("cannot read or write {path}")]
     File {
         path: PathBuf,
@@ -226,13 +229,19 @@ fn watch(
             snap_bytes: config.snap_bytes,
             ..probes::Options::default()
         },
+        without_probes: config.without_probes,
         drops: config.drops.clone(),
         duration: options.duration,
         rest: None,
         purge: Some(config.purge),
     };
+    let web = config.web.clone().map(Web::serve).transpose()?;
     let reload = || reload(options);
     let look = |engine: &Engine, snapshot| {
+        if let Some(web) = &web {
+            let text = prometheus(&snapshot, engine.rules(), MetricsOptions::default());
+            web.tell_metrics(text);
+        }
         if let Some((which, path)) = &config.metrics {
             let text = prometheus(&snapshot, engine.rules(), *which);
             // Whole or not at all, whoever reads it meanwhile.
@@ -243,7 +252,8 @@ fn watch(
             }
         }
     };
-    live(engine, &live_options, control, None, reload, look).map_err(CommandError::from)
+    let audit = web.as_ref().map(|web| &web.audit);
+    live(engine, &live_options, control, audit, reload, look).map_err(CommandError::from)
 }
 
 /// The rules as they are now; nothing, and a word about it, if they cannot be used.

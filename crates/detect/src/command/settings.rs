@@ -125,11 +125,12 @@ fn unasked(json: &Json, prefix: &str, asked: &BTreeSet<String>, out: &mut Vec<St
             "" => name.clone(),
             prefix => format!("{prefix}.{name}"),
         };
-        if asked.contains(&key) {
+        let below = format!("{key}.");
+        let parts = value.is_object() && asked.iter().any(|asked| asked.starts_with(&below));
+        if asked.contains(&key) && !parts {
             continue;
         }
-        let below = format!("{key}.");
-        if value.is_object() && asked.iter().any(|asked| asked.starts_with(&below)) {
+        if parts {
             unasked(value, &key, asked, out);
         } else {
             out.push(format!("unknown key {key}"));

@@ -166,3 +166,77 @@ fn a_capture_is_replayed_into_a_file() {
         Err(CommandError::TagsBothWays)
     ));
 }
+
+#[test]
+fn audit_events_come_by_a_webhook_and_metrics_are_served() {
+    use std::io::{Read as _, Write as _};
+    use std::sync::Arc;
+    let folder = tempfile::tempdir().unwrap();
+    let rules = write(
+        &folder,
+        "rules.yaml",
+        "- rule: Secret\n  desc: d\n  condition: ka.verb=get\n  output: \"%ka.user.name\"\n  priority: \
+         ERROR\n  source: k8s_audit\n",
+    );
+    let alerts = folder.path().join("alerts");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = port.local_addr().unwrap().port();
+    let options = RunOptions {
+        rules: vec![rules],
+        overrides: vec![
+            "engine.kind=nodriver".into(),
+            "stdout_output.enabled=false".into(),
+            "webserver.listen_address=127.0.0.1".into(),
+            format!("webserver.listen_port={port}"),
+            "webserver.prometheus_metrics_enabled=true".into(),
+            "file_output.enabled=true".into(),
+            format!("file_output.filename={}", alerts.display()),
+        ],
+        ..RunOptions::default()
+    };
+    let control = Arc::new(Control::default());
+    let running = std::thread::spawn({
+        let control = Arc::clone(&control);
+        move || run(options, &control)
+    });
+    let ask = |request: String| -> String {
+        for _ in 0..100 {
+            if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) {
+                stream.write_all(request.as_bytes()).unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                return answer;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("there is no server");
+    };
+    let get = |path: &str| {
+        ask(format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        ))
+    };
+    let post = |body: &str| {
+        ask(format!(
+            "POST /k8s-audit HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    assert!(get("/healthz").contains("\"status\": \"ok\""));
+    assert!(get("/none").starts_with("HTTP/1.1 404"));
+    assert!(post("nonsense").starts_with("HTTP/1.1 400"));
+    let event = r#"{"kind":"EventList","items":[{"auditID":"1","verb":"get","user":{"username":"eve"},
+        "stageTimestamp":"2023-11-14T22:13:20Z"}]}"#;
+    assert!(post(event).starts_with("HTTP/1.1 200"));
+    let name = "falcosecurity_falco_rules_matches_total{";
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !get("/metrics").contains(name) && std::time::Instant::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(get("/metrics").contains(name));
+    control.stop();
+    let summary = running.join().unwrap().unwrap();
+    assert!(summary.contains("Secret: 1"), "{summary}");
+    let text = std::fs::read_to_string(&alerts).unwrap();
+    assert!(text.ends_with("Error eve\n"), "{text}");
+}

@@ -14,7 +14,7 @@ use super::load::Loaded;
 use super::metrics::Snapshot;
 use crate::capture::{CaptureError, Reader, Record};
 use crate::fields::AuditEvent;
-use crate::probes::{LoadError, Options, Probes};
+use crate::probes::{LoadError, Options, Probes, Stats};
 use crate::process::ScanError;
 
 /// What a run is told from outside: by signals, by the node, by tests.
@@ -57,6 +57,8 @@ impl Control {
 /// How events of this machine are taken.
 #[derive(Debug, Default)]
 pub struct LiveOptions {
+    /// Takes only what comes otherwise, such as audit events: no probes.
+    pub without_probes: bool,
     /// The probes.
     pub probes: Options,
     /// What is done about lost events.
@@ -73,6 +75,8 @@ pub struct LiveOptions {
 const REST: Duration = Duration::from_millis(1);
 /// How often a run looks up from its events.
 const TURN: Duration = Duration::from_millis(200);
+/// How many audit events are taken before the kernel's are looked at again.
+const MOST_AUDIT_EVENTS: usize = 1000;
 /// How often gone processes whose end was lost are forgotten (Falco's
 /// `thread_table_auto_purging_interval_s`).
 const PURGE: Duration = Duration::from_secs(300);
@@ -138,20 +142,43 @@ pub fn live(
     let start_ns = now_ns();
     let mut reload_ns = start_ns;
     // Probes first: what happens while processes are read comes behind what was read.
-    let mut probes = Probes::load(&engine.wanted(), &options.probes)?;
-    engine.table.scan(std::path::Path::new("/proc"))?;
-    let mut drops = Drops::new(options.drops.clone(), Lost::of(&probes.stats()?));
+    let mut probes = match options.without_probes {
+        true => None,
+        false => Some(Probes::load(&engine.wanted(), &options.probes)?),
+    };
+    if probes.is_some() {
+        engine.table.scan(std::path::Path::new("/proc"))?;
+    }
+    let counted = |probes: &Option<Probes>| match probes {
+        Some(probes) => probes.stats(),
+        None => Ok(Stats::default()),
+    };
+    let mut drops = Drops::new(options.drops.clone(), Lost::of(&counted(&probes)?));
     let mut purged = Instant::now();
     let rest = options.rest.unwrap_or(REST);
     let ended = loop {
         let until = Instant::now() + TURN;
         let end = options.duration.map(|duration| begin + duration);
         let until = end.map_or(until, |end| until.min(end));
-        probes
-            .run(until, rest, |event| engine.take(event, None))
-            .map_err(RunError::Wait)?;
+        match (&mut probes, audit) {
+            (Some(probes), _) => probes
+                .run(until, rest, |event| engine.take(event, None))
+                .map_err(RunError::Wait)?,
+            (None, Some(audit)) => {
+                let left = until.saturating_duration_since(Instant::now());
+                if let Ok(event) = audit.recv_timeout(left) {
+                    engine.take_audit(event);
+                }
+            }
+            (None, None) => {
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            }
+        }
         if let Some(audit) = audit {
-            audit.try_iter().for_each(|event| engine.take_audit(event));
+            audit
+                .try_iter()
+                .take(MOST_AUDIT_EVENTS)
+                .for_each(|event| engine.take_audit(event));
         }
         if Control::take(&control.reopen) {
             engine.outputs.reopen();
@@ -160,13 +187,15 @@ pub fn live(
             && let Some(rules) = reload()
         {
             engine.replace_rules(rules);
-            probes.select(&engine.wanted())?;
+            if let Some(probes) = &mut probes {
+                probes.select(&engine.wanted())?;
+            }
             reload_ns = now_ns();
             control.reloads.fetch_add(1, Ordering::Release);
         }
         let now = now_ns();
         if drops.is_due(now) {
-            let stats = probes.stats()?;
+            let stats = counted(&probes)?;
             let lost = Lost::of(&stats);
             let verdict = drops.look(now, lost);
             if let Some(alert) = verdict.alert {
@@ -186,7 +215,7 @@ pub fn live(
                 reload_ns,
                 now_ns: now,
                 hostname: engine.host.hostname().to_owned(),
-                kernel: Some(lost),
+                kernel: probes.is_some().then_some(lost),
                 by_cpu: by_cpu.map(|cpu| (cpu.events, cpu.dropped())).collect(),
                 table: engine.table.stats(),
                 outputs: engine.outputs.stats(),
@@ -206,7 +235,10 @@ pub fn live(
     ended?;
     Ok(RunReport {
         events: engine.counters.events,
-        kernel: Some(Lost::of(&probes.stats()?)),
+        kernel: match &probes {
+            Some(probes) => Some(Lost::of(&probes.stats()?)),
+            None => None,
+        },
         drops: drops.summary(),
         duration: begin.elapsed(),
     })

@@ -85,7 +85,9 @@ fn watch(rules: &Arc<Loaded>, act: impl FnOnce() + Send) -> Option<Vec<Message>>
                 ..LiveOptions::default()
             };
             // The first look is a second after the probes are there.
-            let look = |_: &Engine, _| drop(ready.send(()));
+            let look = |_: &Engine, _| {
+                let _nobody_waits_twice = ready.send(());
+            };
             live(&mut engine, &options, &control, None, || None, look)
         });
         let began = wait.recv_timeout(Duration::from_secs(30)).is_ok();
@@ -175,7 +177,8 @@ fn upstreams_rules_see_what_is_done_here() {
             "file=/etc/shadow",
             "evt_type=openat",
             "user=root user_uid=0",
-            "process=cat proc_exepath=/usr/bin/cat parent=bash command=cat /etc/shadow",
+            "process=cat proc_exepath=/usr/bin/cat parent=it-",
+            "command=cat /etc/shadow terminal=",
         ],
     );
     expect(
@@ -220,7 +223,12 @@ fn upstreams_rules_see_what_is_done_here() {
         &["proc_exepath=memfd:hidden", "EXE_FROM_MEMFD"],
     );
     expect(&said, "Delete or rename shell history", &[".bash_history"]);
-    expect(&said, "Clear Log Activities", &["x.log"]);
+    expect(
+        &said,
+        "Remove Bulk Data from Disk",
+        &["command=shred -u x.log"],
+    );
+    expect(&said, "PTRACE attached to process", &["evt_type=ptrace"]);
 }
 
 #[test]
@@ -239,9 +247,10 @@ fn a_recording_says_what_the_live_run_said() {
     let mut live = None;
     let recorded = std::thread::scope(|scope| {
         let recorder = scope.spawn(|| record(&options, &control));
-        // The recorder's probes are there once it has begun its file.
+        // The recorder's probes are there once something is in its file.
         let until = Instant::now() + Duration::from_secs(20);
-        while !path.exists() && !recorder.is_finished() && Instant::now() < until {
+        let begun = || std::fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+        while !begun() && !recorder.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
         live = watch(&rules, || provoke(folder.path()));
@@ -249,22 +258,29 @@ fn a_recording_says_what_the_live_run_said() {
         recorder.join().expect("the recorder ends")
     });
     let Some(live) = live else { return };
-    let count = recorded.expect("a recording");
-    assert!(count > 1000, "{count}");
+    let recorded = recorded.expect("a recording");
+    assert!(recorded.events > 1000, "{recorded:?}");
     let (mut engine, kept) = engine(&rules, Host::of_capture());
     let file = std::fs::File::open(&path).unwrap();
     let report = replay(&mut engine, file, &Control::default()).expect("the capture is read");
-    assert_eq!(report.events, count);
+    assert_eq!(report.events, recorded.events);
     engine.outputs.finish();
     let replayed = kept.lock().unwrap().clone();
     let key = |message: &Message| (message.rule.clone(), message.line.clone().split_off(18));
     let mut replayed: Vec<_> = replayed.iter().map(key).collect();
     let mut missing = Vec::new();
-    for said in live.iter().map(key) {
+    // A program that was run by another thread than the first: only /proc knows its session, and a
+    // recording has none.
+    let comparable = |message: &&Message| !message.rule.starts_with("Fileless");
+    for said in live.iter().filter(comparable).map(key) {
         match replayed.iter().position(|other| *other == said) {
             Some(place) => drop(replayed.swap_remove(place)),
             None => missing.push(said),
         }
+    }
+    if recorded.lost > 0 {
+        println!("SKIPPED: the machine was too busy: {recorded:?}");
+        return;
     }
     // What happened elsewhere on this machine before and after the live run does not count.
     assert!(missing.is_empty(), "{missing:#?}\nleft {replayed:#?}");

@@ -6,6 +6,8 @@
 
 mod containers;
 mod extract;
+#[cfg(test)]
+mod tests;
 
 use rules::events::EventType as RuleType;
 use rules::fields::{Argument, Class, FieldId as F};
