@@ -179,8 +179,10 @@ fn audit_events_come_by_a_webhook_and_metrics_are_served() {
          ERROR\n  source: k8s_audit\n",
     );
     let alerts = folder.path().join("alerts");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = port.local_addr().unwrap().port();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
     let options = RunOptions {
         rules: vec![rules],
         overrides: vec![
@@ -202,6 +204,8 @@ fn audit_events_come_by_a_webhook_and_metrics_are_served() {
     let ask = |request: String| -> String {
         for _ in 0..100 {
             if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) {
+                let patience = std::time::Duration::from_secs(10);
+                stream.set_read_timeout(Some(patience)).unwrap();
                 stream.write_all(request.as_bytes()).unwrap();
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).unwrap();
