@@ -261,3 +261,76 @@ pub fn definition(data: &[u8]) {
     let _errors = custom.validate(&object, None);
     let _errors = custom.validate(&object, Some(&twice));
 }
+
+/// An event with a value for every field, whatever rules ask for.
+struct Everything(rules::events::EventType);
+
+impl rules::Event for Everything {
+    fn kind(&self) -> rules::events::EventType {
+        self.0
+    }
+
+    fn field<'a>(
+        &'a self,
+        field: rules::fields::FieldId,
+        _argument: &rules::fields::Argument,
+        out: &mut rules::Values<'a>,
+    ) {
+        use rules::fields::Type;
+        match field.info().kind {
+            Type::Bool => out.boolean(true),
+            Type::IpAddr | Type::IpNet => out.address([127, 0, 0, 1].into()),
+            Type::I16 | Type::I32 | Type::I64 => out.signed(-1),
+            kind if kind.is_text() || kind == Type::Bytebuf => out.text("/bin/\u{ff}x"),
+            _ => out.unsigned(1),
+        }
+    }
+
+    fn time_ns(&self) -> u64 {
+        0
+    }
+}
+
+/// A file of rules: loaded, told again, made a program, and run.
+pub fn rules(data: &[u8]) {
+    use rules::fields::Source;
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let mut loader = rules::load::Loader::new();
+    let result = loader.load("fuzz", text);
+    let _told = (result.verbose(), result.json());
+    let set = loader.finish();
+    let _told = set.describe();
+    for rule in set.rules() {
+        // Macros can make a condition deeper than one may be written.
+        let printed = rules::condition::print(&rule.condition);
+        if let Ok(again) = rules::condition::parse(&printed) {
+            assert_eq!(rules::condition::print(&again), printed);
+        }
+    }
+    let program = rules::program::Program::new(&set, &rules::program::Selection::default());
+    let mut scratch = program.scratch();
+    for (source, kind) in [(Source::Syscall, "open"), (Source::K8sAudit, "pluginevent")] {
+        let event = Everything(rules::events::find(kind).expect("the table has it"));
+        let first = program.first(source, &event, &mut scratch);
+        let mut all = Vec::new();
+        program.all(source, &event, &mut scratch, &mut all);
+        assert_eq!(first, all.first().copied());
+        for rule in all {
+            let alert = rules::Alert::of(&program.rules()[rule]);
+            let _line = alert.json(&event, &rules::AlertOptions::default());
+        }
+    }
+}
+
+/// What a rule says.
+pub fn output(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(template) = rules::Template::parse(rules::fields::Source::Syscall, text) {
+        let event = Everything(rules::events::find("open").expect("the table has it"));
+        let _text = template.render(&event, &rules::AlertOptions::default().time_zone);
+    }
+}

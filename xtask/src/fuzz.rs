@@ -45,6 +45,8 @@ const TARGETS: &[(&str, &[&str])] = &[
     ),
     ("cel", &["fuzz/corpus/cel"]),
     ("definition", &["fuzz/corpus/definition"]),
+    ("rules", &["fuzz/corpus/rules"]),
+    ("output", &["fuzz/corpus/output"]),
 ];
 
 /// What to search, and for how long.

@@ -3,8 +3,10 @@
 //! Kept lean on purpose: it is the first thing that a fresh clone compiles.
 
 mod bench;
+mod bpf;
 mod conformance;
 mod demo;
+mod events;
 mod facts;
 mod fuzz;
 mod needs;
@@ -46,6 +48,14 @@ enum Command {
         #[arg(long)]
         protos: Option<PathBuf>,
     },
+    /// Generate the tables of events in crates/detect/src/event/facts from Falco's driver sources.
+    Events {
+        /// Upstream's folder `driver`.
+        #[arg(long, default_value = "../shared/upstream/falco/driver")]
+        driver: PathBuf,
+    },
+    /// Compile the probes in bpf/ to the object that is checked in.
+    Bpf(bpf::Options),
     /// Measure, print a table with machine facts, and optionally write JSON.
     Bench(bench::Options),
     /// Run upstream's conformance suite on a throwaway cluster and write docs/conformance.md.
@@ -65,6 +75,10 @@ fn main() -> ExitCode {
             let out = PathBuf::from("crates/api/src/facts");
             facts::run(&upstream, protos.as_deref(), &out)
         }
+        Command::Events { driver } => {
+            events::run(&driver, &PathBuf::from("crates/detect/src/event/facts"))
+        }
+        Command::Bpf(options) => bpf::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Conformance(options) => conformance::run(&options),
         Command::Release => release::run(),

@@ -14,6 +14,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("stdx", &[]),
     ("api", &[]),
     ("cel", &["api"]),
+    ("rules", &[]),
     ("store", &["stdx"]),
     ("pki", &["stdx"]),
     ("sys", &["stdx"]),
@@ -28,6 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &["stdx", "api", "client", "sys", "image", "runtime"],
     ),
     ("net", &["stdx", "api", "client", "sys"]),
+    ("detect", &["stdx", "sys", "rules"]),
     ("testkit", &[]),
     ("bench", &["store", "testkit"]),
     (

@@ -1,0 +1,5 @@
+//! Searches `fuzz::output`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::output(data));
