@@ -61,7 +61,9 @@ impl Case {
             kind: events::find(kind).unwrap_or_else(|| panic!("no event {kind}")),
             fields: HashMap::new(),
         };
-        case.set("evt.type", kind);
+        if source == Source::Syscall {
+            case.set("evt.type", kind);
+        }
         case
     }
 
