@@ -89,7 +89,7 @@ impl Case {
             ("user.uid", "0"),
             ("user.loginuid", "-1"),
             ("proc.tty", "0"),
-            ("proc.cwd", "/root"),
+            ("proc.cwd", "/root/"),
             ("proc.vpid", "4242"),
             ("proc.is_exe_upper_layer", "false"),
             ("proc.is_exe_from_memfd", "false"),

@@ -48,7 +48,7 @@ fn read(stem: &str) -> BTreeMap<String, Vec<Line>> {
 #[test]
 fn every_rule_fires_for_its_cases_and_for_nothing_that_looks_alike() {
     let set = own();
-    let program = Program::new(&set, &Selection::default());
+    let program = Program::new(set, &Selection::default());
     let mut scratch = program.scratch();
     let mut left: BTreeSet<&str> = set.rules().iter().map(|rule| rule.name.as_str()).collect();
     let mut wrong = Vec::new();
@@ -86,14 +86,19 @@ fn every_rule_fires_for_its_cases_and_for_nothing_that_looks_alike() {
         }
     }
     wrong.extend(left.iter().map(|rule| format!("{rule}: no cases")));
-    assert!(wrong.is_empty(), "{}\n{} wrong", wrong.join("\n"), wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "{}\n{} wrong",
+        wrong.join("\n"),
+        wrong.len()
+    );
 }
 
 /// What an idle host and cluster do all day.
 #[test]
 fn ordinary_use_is_quiet() {
     let set = own();
-    let program = Program::new(&set, &Selection::default());
+    let program = Program::new(set, &Selection::default());
     let mut scratch = program.scratch();
     let mut loud = Vec::new();
     for (stem, source) in [

@@ -29,7 +29,8 @@ const TACTICS: [&str; 12] = [
 
 /// Whether a tag is the id of a technique: T1059 or T1059.004.
 pub(crate) fn is_technique(tag: &str) -> bool {
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     let Some(id) = tag.strip_prefix('T') else {
         return false;
     };
@@ -55,7 +56,8 @@ fn there_are_enough_and_names_are_unique() {
     let mut names = BTreeSet::new();
     for (file, content) in files() {
         for line in content.lines() {
-            let Some((kind, name)) = line.strip_prefix("- ").and_then(|l| l.split_once(": ")) else {
+            let Some((kind, name)) = line.strip_prefix("- ").and_then(|l| l.split_once(": "))
+            else {
                 continue;
             };
             match kind {
@@ -63,7 +65,10 @@ fn there_are_enough_and_names_are_unique() {
                 "macro" | "list" => assert!(name.starts_with("kn_"), "{file}: {name}"),
                 _ => continue,
             }
-            assert!(names.insert(name.to_owned()), "{file}: {name} is there twice");
+            assert!(
+                names.insert(name.to_owned()),
+                "{file}: {name} is there twice"
+            );
         }
     }
 }
@@ -79,8 +84,17 @@ fn tags_say_how_ripe_where_and_what() {
             .iter()
             .filter(|tag| matches!(**tag, "host" | "container" | "k8s" | "knarr"))
             .count();
-        assert!(tactics == 1 && techniques == 1 && places > 0, "{}", rule.name);
-        assert_eq!(tags.len(), 1 + tactics + techniques + places, "{}", rule.name);
+        assert!(
+            tactics == 1 && techniques == 1 && places > 0,
+            "{}",
+            rule.name
+        );
+        assert_eq!(
+            tags.len(),
+            1 + tactics + techniques + places,
+            "{}",
+            rule.name
+        );
     }
 }
 
@@ -121,7 +135,10 @@ fn descriptions_and_outputs_are_of_use() {
     for rule in own().rules() {
         let name = &rule.name;
         let sentences = rule.description.matches(". ").count() + 1;
-        assert!((2..=5).contains(&sentences), "{name}: {sentences} sentences");
+        assert!(
+            (2..=5).contains(&sentences),
+            "{name}: {sentences} sentences"
+        );
         assert!(rule.description.trim_end().ends_with('.'), "{name}");
         let fields: BTreeSet<&str> = rule.template.names().collect();
         let wanted: &[&str] = match rule.source {

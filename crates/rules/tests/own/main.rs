@@ -10,6 +10,7 @@ mod form;
 mod upstream;
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use rules::load::{LoadResult, Loader, RuleSet, WarningCode};
 
@@ -45,7 +46,12 @@ pub(crate) fn check_clean(result: &LoadResult, last: bool) {
 }
 
 /// Our rules.
-pub(crate) fn own() -> RuleSet {
+pub(crate) fn own() -> &'static RuleSet {
+    static OWN: LazyLock<RuleSet> = LazyLock::new(load);
+    &OWN
+}
+
+fn load() -> RuleSet {
     let mut loader = Loader::new();
     let files = files();
     for (at, (name, content)) in files.iter().enumerate() {

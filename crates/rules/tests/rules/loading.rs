@@ -647,7 +647,10 @@ fn extra_output() {
 #[test]
 fn a_snippet_is_of_the_file_that_it_is_about() {
     let mut loader = Loader::new();
-    loader.load("first.yaml", "- macro: idle\n  condition: evt.type = open\n");
+    loader.load(
+        "first.yaml",
+        "- macro: idle\n  condition: evt.type = open\n",
+    );
     let result = loader.load("second.yaml", "- list: other\n  items: []\n");
     let text = result.verbose();
     assert!(text.contains("- macro: idle\n"), "{text}");
