@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use rules::Priority;
 use rules::fields::Source;
-use rules::load::Rule;
+use rules::load::{Loader, Rule};
 
 use crate::form::{is_technique, maturity};
-use crate::{files, own, root};
+use crate::{check_clean, files, own, root};
 
 const BEGIN: &str = "<!-- the table of rules: written by a test of crates/rules, do not edit -->\n";
 const END: &str = "<!-- end of the table -->\n";
@@ -73,4 +74,24 @@ fn the_table_of_rules_is_in_the_documentation() {
         "docs/detection.md has another table; UPDATE_EXPECT=1 writes it"
     );
     std::fs::write(&path, format!("{before}{BEGIN}{new}{END}{after}")).unwrap();
+}
+
+#[test]
+fn examples_of_changes_load_after_the_rules() {
+    let text = std::fs::read_to_string(root().join("docs/detection.md")).unwrap();
+    let mut loader = Loader::new();
+    for (name, content) in files() {
+        assert!(loader.load(&name, &content).successful());
+    }
+    let mut count = 0;
+    for block in text.split("```yaml\n").skip(1) {
+        count += 1;
+        let example = block.split("```").next().unwrap();
+        check_clean(&loader.load(&format!("example {count}"), example), true);
+    }
+    assert_eq!(count, 4);
+    let set = loader.finish();
+    assert!(!set.rule("Root logged in over SSH").unwrap().enabled);
+    let forwarded = set.rule("Port of a pod forwarded").unwrap();
+    assert_eq!(forwarded.priority, Priority::Informational);
 }
