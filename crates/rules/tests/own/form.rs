@@ -38,10 +38,7 @@ const TACTICS: [(&str, &str); 12] = [
     ("mitre_lateral_movement", "T1021 T1210 T1563 T1570"),
     ("mitre_collection", "T1005 T1113 T1560"),
     ("mitre_exfiltration", "T1041 T1048 T1567"),
-    (
-        "mitre_command_and_control",
-        "T1071 T1090 T1095 T1105 T1572",
-    ),
+    ("mitre_command_and_control", "T1071 T1090 T1095 T1105 T1572"),
     (
         "mitre_impact",
         "T1485 T1486 T1489 T1490 T1496 T1498 T1499 T1529 T1531 T1561 T1565",
@@ -182,5 +179,34 @@ fn descriptions_and_outputs_are_of_use() {
         };
         assert!(wanted.iter().all(|field| fields.contains(field)), "{name}");
         assert!(rule.enabled, "{name}");
+    }
+}
+
+/// The kernel keeps 15 bytes of a name; what is longer never matches.
+#[test]
+fn names_of_processes_are_as_the_kernel_has_them() {
+    let described = own().describe();
+    for rule in described["rules"].as_array().unwrap() {
+        let condition = rule["details"]["condition_compiled"].as_str().unwrap();
+        for field in [
+            "proc.name",
+            "proc.pname",
+            "proc.aname",
+            "proc.aname[2]",
+            "proc.aname[3]",
+        ] {
+            for part in condition.split(&format!("{field} in (")).skip(1) {
+                let names = part.split(')').next().unwrap().split(", ");
+                let long: Vec<_> = names
+                    .map(|name| name.trim_matches('"'))
+                    .filter(|name| name.len() > 15)
+                    .collect();
+                assert!(long.is_empty(), "{}: {long:?}", rule["info"]["name"]);
+            }
+            for part in condition.split(&format!("{field} = ")).skip(1) {
+                let name = part.split([' ', ')']).next().unwrap();
+                assert!(name.trim_matches('"').len() <= 15, "{name}");
+            }
+        }
     }
 }
