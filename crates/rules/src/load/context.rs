@@ -150,6 +150,11 @@ impl Context {
         &self.locations[self.locations.len() - 1]
     }
 
+    /// The name of the file.
+    pub(crate) fn file_name(&self) -> &str {
+        &self.locations[0].name
+    }
+
     /// The line of the innermost place, from 0, and its column.
     pub fn line_and_column(&self) -> (usize, usize) {
         let mark = self.last().mark;

@@ -27,6 +27,7 @@ pub use result::{LoadError, LoadResult, Warning, results_json};
 pub use rule::{ExtraField, ExtraOutput, Rule};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use collector::Collector;
 use compiler::Compiled;
@@ -45,6 +46,8 @@ pub struct Loader {
     collector: Collector,
     extra: Vec<ExtraOutput>,
     compiled: Compiled,
+    /// The files so far.
+    contents: Vec<(String, Arc<str>)>,
 }
 
 /// What all files say together.
@@ -71,6 +74,8 @@ impl Loader {
     /// Takes one more file. After an error, no other should follow.
     pub fn load(&mut self, name: &str, content: &str) -> LoadResult {
         let mut result = LoadResult::new(name, content);
+        self.contents.append(&mut result.contents);
+        result.contents.clone_from(&self.contents);
         if self.read(content, &mut result) {
             let compiled = compiler::compile(&self.collector, &self.extra, &mut result);
             if result.successful() {

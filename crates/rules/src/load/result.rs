@@ -1,6 +1,7 @@
 //! What came of loading a file, as Falco tells it: in a line, at length, or in JSON.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -51,7 +52,8 @@ impl Warning {
 pub struct LoadResult {
     /// The file's name.
     pub name: String,
-    content: String,
+    /// The files so far, this one last: what is wrong may be in an earlier one.
+    pub(crate) contents: Vec<(String, Arc<str>)>,
     /// What makes it unusable.
     pub errors: Vec<LoadError>,
     /// What one should know about it.
@@ -62,7 +64,7 @@ impl LoadResult {
     pub(crate) fn new(name: &str, content: &str) -> Self {
         Self {
             name: name.to_owned(),
-            content: content.to_owned(),
+            contents: vec![(name.to_owned(), content.into())],
             errors: Vec::new(),
             warnings: Vec::new(),
         }
@@ -100,6 +102,14 @@ impl LoadResult {
             deprecated_field: Some(field),
             context: context.clone(),
         });
+    }
+
+    /// The text that a context points into.
+    fn content(&self, context: &Context) -> &str {
+        self.contents
+            .iter()
+            .rfind(|(name, _)| name == context.file_name())
+            .map_or("", |(_, content)| content)
     }
 
     /// Whether the file can be used.
@@ -156,7 +166,7 @@ impl LoadResult {
                 out,
                 "{}{rule}{}{rule}{code} ({text}): {message}",
                 context.text(),
-                context.snippet(&self.content),
+                context.snippet(self.content(context)),
             );
         };
         if !self.errors.is_empty() {
@@ -195,7 +205,7 @@ impl LoadResult {
             .iter()
             .map(|error| {
                 json!({
-                    "context": error.context.json(&self.content),
+                    "context": error.context.json(self.content(&error.context)),
                     "code": error.code.code(),
                     "codedesc": error.code.text(),
                     "message": error.message,
@@ -207,7 +217,7 @@ impl LoadResult {
             .iter()
             .map(|warning| {
                 let mut value = json!({
-                    "context": warning.context.json(&self.content),
+                    "context": warning.context.json(self.content(&warning.context)),
                     "code": warning.code.code(),
                     "codedesc": warning.code.about(),
                     "message": warning.message,

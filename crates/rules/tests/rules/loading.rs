@@ -643,3 +643,16 @@ fn extra_output() {
         ["proc.tty", "who"]
     );
 }
+
+#[test]
+fn a_snippet_is_of_the_file_that_it_is_about() {
+    let mut loader = Loader::new();
+    loader.load(
+        "first.yaml",
+        "- macro: idle\n  condition: evt.type = open\n",
+    );
+    let result = loader.load("second.yaml", "- list: other\n  items: []\n");
+    let text = result.verbose();
+    assert!(text.contains("- macro: idle\n"), "{text}");
+    assert!(text.contains("- list: other\n"), "{text}");
+}
