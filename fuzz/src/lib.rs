@@ -331,6 +331,6 @@ pub fn output(data: &[u8]) {
     };
     if let Ok(template) = rules::Template::parse(rules::fields::Source::Syscall, text) {
         let event = Everything(rules::events::find("open").expect("the table has it"));
-        let _text = template.render(&event);
+        let _text = template.render(&event, &rules::AlertOptions::default().time_zone);
     }
 }

@@ -67,17 +67,30 @@ fn timestamp(time_ns: u64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(time_ns)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// What a field of time says, where it depends on nothing but the time, in UTC.
-pub(super) fn time_text(field: FieldId, time_ns: u64) -> Option<String> {
-    let format = match field {
-        FieldId::EvtTime => "%H:%M:%S.%9f",
-        FieldId::EvtTimeS => "%H:%M:%S",
-        FieldId::EvtTimeIso8601 => "%Y-%m-%dT%H:%M:%S.%9f+0000",
-        FieldId::EvtDatetime => "%Y-%m-%d %H:%M:%S.%9f",
-        FieldId::EvtDatetimeS => "%Y-%m-%d %H:%M:%S",
+/// What a field of time says, where it depends on nothing but the time.
+pub(super) fn time_text(field: FieldId, time_ns: u64, zone: &TimeZone) -> Option<String> {
+    let (format, zone) = match field {
+        FieldId::EvtTime => ("%H:%M:%S.%9f", zone),
+        FieldId::EvtTimeS => ("%H:%M:%S", zone),
+        FieldId::EvtTimeIso8601 => ("%Y-%m-%dT%H:%M:%S.%9f+0000", &TimeZone::UTC),
+        FieldId::EvtDatetime => ("%Y-%m-%d %H:%M:%S.%9f", zone),
+        FieldId::EvtDatetimeS => ("%Y-%m-%d %H:%M:%S", zone),
         _ => return None,
     };
-    Some(timestamp(time_ns).strftime(format).to_string())
+    let time = timestamp(time_ns).to_zoned(zone.clone());
+    Some(time.strftime(format).to_string())
+}
+
+/// Whether [`time_text`] says something of the field.
+pub(super) fn is_time(field: FieldId) -> bool {
+    matches!(
+        field,
+        FieldId::EvtTime
+            | FieldId::EvtTimeS
+            | FieldId::EvtTimeIso8601
+            | FieldId::EvtDatetime
+            | FieldId::EvtDatetimeS
+    )
 }
 
 impl<'a> Alert<'a> {
@@ -96,16 +109,14 @@ impl<'a> Alert<'a> {
 
 impl Alert<'_> {
     fn line(&self, event: &(impl Event + ?Sized), options: &AlertOptions) -> (String, String) {
-        let message = self.template.render(event).unwrap_or_default();
-        let message = String::from_utf8_lossy(&message).into_owned();
-        let time = if options.time_iso8601 {
-            time_text(FieldId::EvtTimeIso8601, event.time_ns()).unwrap_or_default()
+        let message = self.template.render(event, &options.time_zone);
+        let message = String::from_utf8_lossy(&message.unwrap_or_default()).into_owned();
+        let field = if options.time_iso8601 {
+            FieldId::EvtTimeIso8601
         } else {
-            timestamp(event.time_ns())
-                .to_zoned(options.time_zone.clone())
-                .strftime("%H:%M:%S.%9f")
-                .to_string()
+            FieldId::EvtTime
         };
+        let time = time_text(field, event.time_ns(), &options.time_zone).unwrap_or_default();
         let line = format!("{time}: {} {message}", self.priority.name());
         (line, message)
     }
@@ -168,8 +179,10 @@ impl Alert<'_> {
             let value = match named {
                 Some(field) => render::json(&field.typed, event),
                 None => {
-                    let text = extra.template.render(event).unwrap_or_default();
-                    String::from_utf8_lossy(&text).into_owned().into()
+                    let text = extra.template.render(event, &options.time_zone);
+                    String::from_utf8_lossy(&text.unwrap_or_default())
+                        .into_owned()
+                        .into()
                 }
             };
             fields.insert(key.clone(), value);

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::ops::Range;
 
+use jiff::tz::TimeZone;
 use serde_json::{Number, Value as Json};
 
 use crate::event::{Event, Value, Values};
@@ -29,10 +30,11 @@ fn format_of(typed: &Typed) -> Format {
 fn extract<'a>(
     typed: &'a Typed,
     event: &'a (impl Event + ?Sized),
+    zone: &TimeZone,
     values: &mut Values<'a>,
 ) -> Option<Range<usize>> {
     if let Subject::Field(field) = &typed.subject
-        && let Some(text) = super::alert::time_text(field.id, event.time_ns())
+        && let Some(text) = super::alert::time_text(field.id, event.time_ns(), zone)
     {
         values.write(|store| store.extend_from_slice(text.as_bytes()));
         return Some(values.len() - 1..values.len());
@@ -48,10 +50,11 @@ fn extract<'a>(
 pub(super) fn text<'a>(
     typed: &'a Typed,
     event: &'a (impl Event + ?Sized),
+    zone: &TimeZone,
     values: &mut Values<'a>,
     out: &mut Vec<u8>,
 ) -> bool {
-    let Some(range) = extract(typed, event, values) else {
+    let Some(range) = extract(typed, event, zone, values) else {
         return false;
     };
     let format = format_of(typed);
@@ -118,12 +121,12 @@ fn value(kind: Type, format: Format, value: &Value<'_>, values: &Values<'_>, out
 /// The values as JSON; null if there are none.
 pub(super) fn json(typed: &Typed, event: &(impl Event + ?Sized)) -> Json {
     if let Subject::Field(field) = &typed.subject
-        && super::alert::time_text(field.id, 0).is_some()
+        && super::alert::is_time(field.id)
     {
         return event.time_ns().into();
     }
     let mut values = Values::new();
-    let Some(range) = extract(typed, event, &mut values) else {
+    let Some(range) = extract(typed, event, &TimeZone::UTC, &mut values) else {
         return Json::Null;
     };
     let format = format_of(typed);
@@ -134,7 +137,7 @@ pub(super) fn json(typed: &Typed, event: &(impl Event + ?Sized)) -> Json {
         Several::Any if typed.field != Some(FieldId::ProcApid) => {
             let mut out = Vec::new();
             let mut values = Values::new();
-            text(typed, event, &mut values, &mut out);
+            text(typed, event, &TimeZone::UTC, &mut values, &mut out);
             String::from_utf8_lossy(&out).into_owned().into()
         }
         _ => json_value(typed.kind, format, &values.items[range.start], &values),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: parsing takes time in proportion to the text.
 
+use jiff::tz::TimeZone;
 use thiserror::Error;
 
 use super::render;
@@ -134,8 +135,8 @@ impl Template {
         self.fields.iter().filter_map(|field| field.typed.field)
     }
 
-    /// What it says of an event; nothing if a field that it needs has no value.
-    pub fn render(&self, event: &(impl Event + ?Sized)) -> Option<Vec<u8>> {
+    /// What it says of an event, with times of that zone; nothing if a field that it needs has no value.
+    pub fn render(&self, event: &(impl Event + ?Sized), zone: &TimeZone) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         for token in &self.tokens {
             match token {
@@ -143,7 +144,7 @@ impl Template {
                 Token::Term { typed, width } => {
                     let from = out.len();
                     let mut values = Values::new();
-                    if !render::text(typed, event, &mut values, &mut out) {
+                    if !render::text(typed, event, zone, &mut values, &mut out) {
                         if self.all_required {
                             return None;
                         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::tz::{self, TimeZone};
 use rules::fields::Source;
 use rules::load::ExtraField;
 use rules::{Alert, AlertOptions, Priority, Template, TemplateError};
@@ -31,7 +32,7 @@ fn event() -> Made {
 
 fn render(template: &str) -> Option<String> {
     let template = Template::parse(Source::Syscall, template).unwrap();
-    let text = template.render(&event())?;
+    let text = template.render(&event(), &TimeZone::UTC)?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -152,7 +153,7 @@ fn lines() {
                 .starts_with("2023-11-14T22:13:20.123456789+0000: Informational Opened")
         );
         let options = AlertOptions {
-            time_zone: jiff::tz::TimeZone::fixed(jiff::tz::offset(2)),
+            time_zone: TimeZone::fixed(tz::offset(2)),
             ..AlertOptions::default()
         };
         assert!(
