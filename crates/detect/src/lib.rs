@@ -3,6 +3,7 @@
 //! - [`event`]: the schema of events (Falco's event table) and a borrowed view of one event;
 //! - [`capture`]: capture files of events, as Falco and sysdig write them;
 //! - [`probes`]: the BPF programs in `bpf/`, loaded, and their events in the order of time;
+//! - [`forward`]: alerts, sent on to the services that people watch;
 //! - [`process`]: what is known of processes, threads and file descriptors.
 //!
 //! Invariant: an event is the same bytes wherever it comes from. Probes write them, capture files
@@ -15,5 +16,6 @@
 pub mod capture;
 pub mod event;
 pub mod fields;
+pub mod forward;
 pub mod probes;
 pub mod process;
