@@ -133,4 +133,4 @@ impl Common {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

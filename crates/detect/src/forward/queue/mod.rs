@@ -211,10 +211,11 @@ impl Queue {
                 self.dropped += end - seq;
                 batch.next = end;
             }
-            reader = match self.segments.iter().find(|segment| segment.first >= end) {
-                Some(segment) if segment.count > 0 => Some(segment.reader()?),
-                _ => None,
-            };
+            let following = self
+                .segments
+                .iter()
+                .find(|segment| segment.count > 0 && segment.first >= end);
+            reader = following.map(Segment::reader).transpose()?;
         }
         self.in_flight = batch.next;
         if batch.records.is_empty() && batch.next > self.acked {
