@@ -23,6 +23,7 @@ pub mod queue;
 mod request;
 mod template;
 mod tls;
+mod wire;
 
 pub use alert::{Alert, AlertError, Priority};
 pub use config::{Config, ConfigError};

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::ConfigError;
 use crate::forward::Priority;
 use crate::forward::template::{Root, Template};
+use crate::forward::wire::Server;
 
 /// A mapping and where it stands.
 #[derive(Debug)]
@@ -170,7 +171,32 @@ impl Section {
             return Ok(None);
         };
         self.check_url(key, &text)?;
-        Ok(Some(text.trim_end_matches('/').into()))
+        Ok(Some(text))
+    }
+
+    /// An address that paths are appended to.
+    pub(crate) fn base_url(&mut self, key: &str) -> Result<Option<String>, ConfigError> {
+        let url = self.url(key)?;
+        Ok(url.map(|url| url.trim_end_matches('/').to_owned()))
+    }
+
+    /// Host and port, with a scheme in front that may be left out.
+    pub(crate) fn server(
+        &mut self,
+        key: &str,
+        schemes: &[(&str, u16, bool)],
+    ) -> Result<Option<Server>, ConfigError> {
+        let Some(text) = self.text(key)? else {
+            return Ok(None);
+        };
+        let server = Server::parse(&text, schemes).ok_or_else(|| {
+            let names: Vec<&str> = schemes.iter().map(|(scheme, ..)| *scheme).collect();
+            self.bad(
+                key,
+                &format!("must be an address that begins with {}", names.join(", ")),
+            )
+        })?;
+        Ok(Some(server))
     }
 
     pub(crate) fn check_url(&self, key: &str, text: &str) -> Result<(), ConfigError> {

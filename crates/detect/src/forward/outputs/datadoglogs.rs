@@ -24,7 +24,7 @@ pub(super) fn read(
     notices: &mut Vec<String>,
 ) -> Result<Vec<Destination>, ConfigError> {
     let common = Common::read(section, globals, notices)?;
-    let host = section.url("host")?;
+    let host = section.base_url("host")?;
     let host = host
         .as_deref()
         .unwrap_or("https://http-intake.logs.datadoghq.com");

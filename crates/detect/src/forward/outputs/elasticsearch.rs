@@ -39,7 +39,7 @@ pub(super) fn read(
     notices: &mut Vec<String>,
 ) -> Result<Vec<Destination>, ConfigError> {
     let common = Common::read(section, globals, notices)?;
-    let url = section.url("hostport")?;
+    let url = section.base_url("hostport")?;
     let template = section.flag("createindextemplate", false)?;
     if template {
         notices.push(format!(

@@ -29,7 +29,7 @@ pub(super) fn read(
     notices: &mut Vec<String>,
 ) -> Result<Vec<Destination>, ConfigError> {
     let common = Common::read(section, globals, notices)?;
-    let url = section.url("hostport")?;
+    let url = section.base_url("hostport")?;
     let endpoint = section.text_or("endpoint", "/loki/api/v1/push")?;
     let (user, key) = (section.text("user")?, section.text("apikey")?);
     let mut labels = globals.own_fields.clone();

@@ -10,10 +10,15 @@ mod datadoglogs;
 mod discord;
 mod elasticsearch;
 mod loki;
+mod mqtt;
+mod nats;
 mod opsgenie;
 mod otlp;
 mod pagerduty;
 pub(crate) mod policyreport;
+mod redis;
+mod s3;
+mod smtp;
 mod splunk;
 mod teams;
 mod webhook;
@@ -23,6 +28,7 @@ use crate::forward::config::{ConfigError, Globals, Section};
 use crate::forward::http::HttpOutput;
 use crate::forward::publish::{BatchLimits, Publisher};
 use crate::forward::tls::TlsOptions;
+use crate::forward::wire::{Connected, Protocol};
 
 /// An output that is enabled.
 pub(crate) struct Destination {
@@ -69,14 +75,14 @@ impl Destination {
     pub(crate) fn own(
         name: &str,
         minimum: Option<Priority>,
-        publisher: impl Publisher + 'static,
+        protocol: impl Protocol + 'static,
     ) -> Destination {
         Destination {
             name: name.into(),
             minimum,
             sources: None,
             limits: BatchLimits::WAITING,
-            sink: Sink::Own(Box::new(publisher)),
+            sink: Sink::Own(Box::new(Connected::new(protocol))),
         }
     }
 
@@ -102,12 +108,17 @@ pub(crate) const READERS: &[(&str, Read)] = &[
     ("alertmanager", alertmanager::read),
     ("elasticsearch", elasticsearch::read),
     ("loki", loki::read),
+    ("nats", nats::read),
+    ("aws", s3::read),
+    ("smtp", smtp::read),
     ("opsgenie", opsgenie::read),
     ("webhook", webhook::read),
     ("splunk", splunk::read),
     ("cloudevents", cloudevents::read),
     ("pagerduty", pagerduty::read),
     ("policyreport", policyreport::read),
+    ("mqtt", mqtt::read),
+    ("redis", redis::read),
     ("otlp", otlp::read),
 ];
 

@@ -160,7 +160,7 @@ async fn answer(
     Ok(response)
 }
 
-fn options(directory: &Path) -> Options {
+pub(super) fn options(directory: &Path) -> Options {
     Options {
         first_retry: Duration::from_millis(10),
         longest_retry: Duration::from_millis(50),
@@ -169,19 +169,19 @@ fn options(directory: &Path) -> Options {
     }
 }
 
-fn start(yaml: &str, options: &Options) -> Forwarder {
+pub(super) fn start(yaml: &str, options: &Options) -> Forwarder {
     let config = Config::parse(yaml, &|_| None).expect("a good configuration");
     Forwarder::start(config, options, None).expect("starts")
 }
 
-fn alert(output: impl ToString) -> Arc<Alert> {
+pub(super) fn alert(output: impl ToString) -> Arc<Alert> {
     Arc::new(Alert {
         output: output.to_string(),
         ..rich()
     })
 }
 
-fn names(range: std::ops::Range<u32>) -> Vec<String> {
+pub(super) fn names(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
@@ -195,7 +195,7 @@ fn metric(forwarder: &Forwarder, line: &str) -> u64 {
         .expect("a number")
 }
 
-const STOP: Duration = Duration::from_secs(10);
+pub(super) const STOP: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_for_now_is_tried_again_and_order_is_kept() {

@@ -1,0 +1,277 @@
+//! Protocols of their own, against the real servers where they are installed, and SMTP against one
+//! that is written here. What is not installed is told of as skipped.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::work::{STOP, alert, names, options, start};
+use crate::forward::Forwarder;
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server, or tells that there is none. `{port}` and `{dir}` are filled in.
+async fn server(program: &str, arguments: &str, directory: &Path) -> Option<(Process, u16)> {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .ok()?
+        .local_addr()
+        .ok()?
+        .port();
+    let arguments = arguments
+        .replace("{port}", &port.to_string())
+        .replace("{dir}", &directory.display().to_string());
+    let child = Command::new(program)
+        .args(arguments.split(' '))
+        .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(child) = child else {
+        eprintln!("skipped: {program} is not installed");
+        return None;
+    };
+    let process = Process(child);
+    for _ in 0..1000 {
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return Some((process, port));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{program} does not listen on {port}");
+}
+
+async fn connect(port: u16) -> BufReader<TcpStream> {
+    BufReader::new(
+        TcpStream::connect(("127.0.0.1", port))
+            .await
+            .expect("connected"),
+    )
+}
+
+async fn send_all(forwarder: Forwarder, count: u32) {
+    for name in names(0..count) {
+        forwarder.send(alert(name));
+    }
+    assert_eq!(forwarder.stop(STOP).await, 0);
+}
+
+fn output(json: &[u8]) -> String {
+    let alert: serde_json::Value = serde_json::from_slice(json).expect("JSON");
+    alert["output"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_has_a_list_and_a_hash() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let arguments =
+        "--port {port} --bind 127.0.0.1 --dir {dir} --requirepass pw --save --appendonly no";
+    let Some((_process, port)) = server(
+        "redis-server",
+        &arguments.replace("--save ", ""),
+        temp.path(),
+    )
+    .await
+    else {
+        return;
+    };
+    let queues = temp.path().join("queues");
+    let yaml = format!("redis: {{address: '127.0.0.1:{port}', password: pw, database: 3}}");
+    send_all(start(&yaml, &options(&queues)), 30).await;
+    let yaml =
+        format!("redis: {{address: 'redis://:pw@127.0.0.1:{port}', storagetype: hashmap, key: h}}");
+    send_all(start(&yaml, &options(&queues)), 3).await;
+    let mut stream = connect(port).await;
+    let commands = b"AUTH pw\r\nHLEN h\r\nSELECT 3\r\nLLEN falco\r\nLINDEX falco 29\r\n";
+    stream.write_all(commands).await.expect("written");
+    let mut lines = stream.lines();
+    let mut next = async || lines.next_line().await.expect("read").expect("a line");
+    // The three have the uuid of one alert.
+    assert_eq!([next().await, next().await], ["+OK", ":1"]);
+    assert_eq!([next().await, next().await], ["+OK", ":30"]);
+    next().await;
+    assert_eq!(output(next().await.as_bytes()), "29");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_has_a_message_an_alert() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let arguments = "-a 127.0.0.1 -p {port} --user me --pass pw";
+    let Some((_process, port)) = server("nats-server", arguments, temp.path()).await else {
+        return;
+    };
+    let mut stream = connect(port).await;
+    let hello =
+        b"CONNECT {\"verbose\":false,\"user\":\"me\",\"pass\":\"pw\"}\r\nSUB falco.> 1\r\nPING\r\n";
+    stream.write_all(hello).await.expect("written");
+    let mut line = String::new();
+    while line != "PONG\r\n" {
+        line.clear();
+        stream.read_line(&mut line).await.expect("read");
+    }
+    let yaml = format!("nats: {{hostport: 'nats://me:pw@127.0.0.1:{port}'}}");
+    send_all(start(&yaml, &options(&temp.path().join("queues"))), 30).await;
+    for name in names(0..30) {
+        let mut lines = [String::new(), String::new()];
+        for line in &mut lines {
+            stream.read_line(line).await.expect("read");
+        }
+        assert!(
+            lines[0].starts_with("MSG falco.critical.terminal_shell 1 "),
+            "{}",
+            lines[0]
+        );
+        assert_eq!(output(lines[1].as_bytes()), name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mqtt_has_a_message_an_alert_at_every_quality() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let Some((_process, port)) = server("mosquitto", "-p {port}", temp.path()).await else {
+        return;
+    };
+    for qos in 0..3 {
+        let mut stream = connect(port).await;
+        let topic = format!("t/{qos}");
+        // CONNECT as "s", then SUBSCRIBE to the topic at quality 0.
+        let mut bytes = b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01s\x82\x08\0\x01\0\x03".to_vec();
+        bytes.extend(topic.as_bytes());
+        bytes.push(0);
+        stream.write_all(&bytes).await.expect("written");
+        let mut acknowledged = [0; 9];
+        stream.read_exact(&mut acknowledged).await.expect("read");
+        let yaml =
+            format!("mqtt: {{broker: 'tcp://127.0.0.1:{port}', topic: {topic}, qos: {qos}}}");
+        let queues = temp.path().join(format!("queues-{qos}"));
+        send_all(start(&yaml, &options(&queues)), 50).await;
+        for name in names(0..50) {
+            assert_eq!(stream.read_u8().await.expect("read"), 0x30);
+            let mut length = 0;
+            for shift in [0, 7, 14] {
+                let group = stream.read_u8().await.expect("read");
+                length |= usize::from(group & 0x7f) << shift;
+                if group & 0x80 == 0 {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.expect("read");
+            assert_eq!(output(&body[5..]), name, "quality {qos}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_is_sent_an_alert() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let heard = Arc::new(Mutex::new(String::new()));
+    let mails = heard.clone();
+    let task = tokio::spawn(async move {
+        let mut refusals = 1;
+        while let Ok((stream, _)) = listener.accept().await {
+            let (reader, mut writer) = stream.into_split();
+            let mut lines = BufReader::new(reader).lines();
+            let mut within = false;
+            writer.write_all(b"220 hello\r\n").await.expect("written");
+            while let Ok(Some(line)) = lines.next_line().await {
+                mails
+                    .lock()
+                    .expect("no panic")
+                    .push_str(&format!("{line}\n"));
+                let answer = match line.as_str() {
+                    "." => {
+                        within = false;
+                        "250 taken"
+                    }
+                    _ if within => continue,
+                    "DATA" => {
+                        within = true;
+                        "354 go on"
+                    }
+                    "EHLO knarr" => "250-here\r\n250 AUTH PLAIN",
+                    line if line.starts_with("RCPT") && refusals > 0 => {
+                        refusals -= 1;
+                        "451 later"
+                    }
+                    _ => "250 fine",
+                };
+                writer
+                    .write_all(format!("{answer}\r\n").as_bytes())
+                    .await
+                    .expect("written");
+            }
+        }
+    });
+    let yaml = format!(
+        "smtp: {{hostport: '127.0.0.1:{port}', tls: false, user: u, password: p, from: a@b, to: 'c@d, e@f'}}"
+    );
+    let forwarder = start(&yaml, &options(&temp.path().join("queues")));
+    forwarder.send(alert("ä is <b>"));
+    assert_eq!(forwarder.stop(STOP).await, 0);
+    task.abort();
+    let heard = heard.lock().expect("no panic").clone();
+    let (_, second) = heard.split_at(heard.rfind("EHLO").expect("two tries"));
+    expect_test::expect![[r#"
+        EHLO knarr
+        AUTH PLAIN AHUAcA==
+        MAIL FROM:<a@b>
+        RCPT TO:<c@d>
+        RCPT TO:<e@f>
+        DATA
+        From: a@b
+        To: c@d, e@f
+        Subject: =?UTF-8?B?W0NyaXRpY2FsXSDDpCBpcyA8Yj4=?=
+        Date: Fri, 02 Jan 2026 10:20:30 +0000
+        Message-ID: <11111111222243338444555555555555@knarr>
+        MIME-Version: 1.0
+        Content-Type: multipart/alternative; boundary="=_knarr-alert"
+
+        --=_knarr-alert
+        Content-Type: text/plain; charset="UTF-8"
+        Content-Transfer-Encoding: base64
+
+        UHJpb3JpdHk6IENyaXRpY2FsCk91dHB1dDogw6QgaXMgPGI+ClJ1bGU6IFRlcm1pbmFsIHNoZWxs
+        ClNvdXJjZTogc3lzY2FsbApIb3N0bmFtZTogbm9kZS0xClRhZ3M6IGNvbnRhaW5lciBzaGVsbApU
+        aW1lOiAyMDI2LTAxLTAyIDEwOjIwOjMwLjEyMzQ1Njc4OSArMDAwMCBVVEMKCkZpZWxkcwpjb250
+        YWluZXIuaWQ6IDAxMjM0NTY3ODlhYgpldnQubnVtOiA0MgpldnQucmVzOiA8bmlsPgprOHMubnMu
+        bmFtZTogc2hvcAprOHMucG9kLm5hbWU6IHdlYi0wCnByb2MuYW5hbWVbMl06IHJ1bmMKcHJvYy5j
+        bWRsaW5lOiBzaCAtYyAneCA+IC90bXAvw6QnIGFuZCBhIHRhaWwgb2Ygc29tZSBsZW5ndGgKdXNl
+        ci5uYW1lOiByb290Cg==
+        --=_knarr-alert
+        Content-Type: text/html; charset="UTF-8"
+        Content-Transfer-Encoding: base64
+
+        PCFET0NUWVBFIGh0bWw+PGh0bWw+PGJvZHk+PHRhYmxlPjx0cj48dGg+UHJpb3JpdHk8L3RoPjx0
+        ZD5Dcml0aWNhbDwvdGQ+PC90cj48dHI+PHRoPk91dHB1dDwvdGg+PHRkPsOkIGlzICZsdDtiJmd0
+        OzwvdGQ+PC90cj48dHI+PHRoPlJ1bGU8L3RoPjx0ZD5UZXJtaW5hbCBzaGVsbDwvdGQ+PC90cj48
+        dHI+PHRoPlNvdXJjZTwvdGg+PHRkPnN5c2NhbGw8L3RkPjwvdHI+PHRyPjx0aD5Ib3N0bmFtZTwv
+        dGg+PHRkPm5vZGUtMTwvdGQ+PC90cj48dHI+PHRoPlRhZ3M8L3RoPjx0ZD5jb250YWluZXIgc2hl
+        bGw8L3RkPjwvdHI+PHRyPjx0aD5UaW1lPC90aD48dGQ+MjAyNi0wMS0wMiAxMDoyMDozMC4xMjM0
+        NTY3ODkgKzAwMDAgVVRDPC90ZD48L3RyPjwvdGFibGU+PGgzPkZpZWxkczwvaDM+PHRhYmxlPjx0
+        cj48dGg+Y29udGFpbmVyLmlkPC90aD48dGQ+MDEyMzQ1Njc4OWFiPC90ZD48L3RyPjx0cj48dGg+
+        ZXZ0Lm51bTwvdGg+PHRkPjQyPC90ZD48L3RyPjx0cj48dGg+ZXZ0LnJlczwvdGg+PHRkPiZsdDtu
+        aWwmZ3Q7PC90ZD48L3RyPjx0cj48dGg+azhzLm5zLm5hbWU8L3RoPjx0ZD5zaG9wPC90ZD48L3Ry
+        Pjx0cj48dGg+azhzLnBvZC5uYW1lPC90aD48dGQ+d2ViLTA8L3RkPjwvdHI+PHRyPjx0aD5wcm9j
+        LmFuYW1lWzJdPC90aD48dGQ+cnVuYzwvdGQ+PC90cj48dHI+PHRoPnByb2MuY21kbGluZTwvdGg+
+        PHRkPnNoIC1jICd4ICZndDsgL3RtcC/DpCcgYW5kIGEgdGFpbCBvZiBzb21lIGxlbmd0aDwvdGQ+
+        PC90cj48dHI+PHRoPnVzZXIubmFtZTwvdGg+PHRkPnJvb3Q8L3RkPjwvdHI+PC90YWJsZT48L2Jv
+        ZHk+PC9odG1sPg==
+        --=_knarr-alert--
+        .
+    "#]].assert_eq(second);
+}
