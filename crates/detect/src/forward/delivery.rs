@@ -186,14 +186,9 @@ impl Worker {
         if again > 0 {
             add(&counters.retries, 1);
         }
-        if delivery.refused + again > 0 {
-            let reason = delivery
-                .reason
-                .as_deref()
-                .unwrap_or("some of a batch was refused");
-            self.log.failed(&self.shared.name, reason);
-        } else {
-            self.log.worked(&self.shared.name);
+        match &delivery.reason {
+            Some(reason) => self.log.failed(&self.shared.name, reason),
+            None => self.log.worked(&self.shared.name),
         }
         again > 0
     }

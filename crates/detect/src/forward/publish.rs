@@ -26,7 +26,7 @@ pub(crate) trait Publisher: Send {
 pub(crate) struct Delivery {
     /// How many alerts it will never take.
     pub(crate) refused: usize,
-    /// Why, for the log.
+    /// What was wrong with some of it, for the log.
     pub(crate) reason: Option<String>,
     /// Which alerts it may take later, by their place in the batch.
     pub(crate) again: Vec<usize>,

@@ -174,17 +174,27 @@ impl Smtp {
         Ok(stream)
     }
 
-    async fn deliver(&self, stream: &mut Stream, alert: &Alert) -> Result<(), Failure> {
+    /// Gives what was said against some of the recipients, if not against all.
+    async fn deliver(&self, stream: &mut Stream, alert: &Alert) -> Result<Option<String>, Failure> {
         command(stream, &format!("MAIL FROM:<{}>", self.from)).await?;
+        let (mut told, mut against) = (0, None);
         for to in &self.to {
-            command(stream, &format!("RCPT TO:<{to}>")).await?;
+            match command(stream, &format!("RCPT TO:<{to}>")).await {
+                Ok(()) => told += 1,
+                Err(Failure::Never { reason, .. }) => against = Some(reason),
+                Err(later) => return Err(later),
+            }
+        }
+        if told == 0 {
+            return Err(Failure::never(against.unwrap_or_default()));
         }
         command(stream, "DATA").await?;
         // No line begins with a dot: they are headers, base64 or boundaries.
         let mail = format!("{}.\r\n", self.mail(alert));
         stream.write_all(mail.as_bytes()).await.map_err(broken)?;
         stream.flush().await.map_err(broken)?;
-        accepted(stream, "mail").await
+        accepted(stream, "mail").await?;
+        Ok(against)
     }
 }
 
@@ -306,10 +316,11 @@ impl Protocol for Smtp {
         alerts: &'a [Arc<Alert>],
     ) -> Pending<'a, Result<Delivery, Failure>> {
         Box::pin(async move {
+            let mut delivery = Delivery::default();
             for alert in alerts {
-                self.deliver(stream, alert).await?;
+                delivery.reason = self.deliver(stream, alert).await?.or(delivery.reason);
             }
-            Ok(Delivery::default())
+            Ok(delivery)
         })
     }
 }

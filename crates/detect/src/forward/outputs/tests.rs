@@ -689,7 +689,7 @@ fn hostile_alerts_break_no_payload() {
     let nasty = "\u{0}\u{1b}[31m\r\nX-Evil: 1\"\\\u{202e}\u{fffd}```{{ .Rule }}</script>\u{2028}";
     let mut hostile = vec![];
     for text in [
-        nasty.repeat(1),
+        nasty.to_owned(),
         nasty.repeat(20_000),
         String::new(),
         "ä".repeat(1 << 20),

@@ -273,5 +273,6 @@ async fn a_mail_is_sent_an_alert() {
         ZHk+PC9odG1sPg==
         --=_knarr-alert--
         .
-    "#]].assert_eq(second);
+    "#]]
+    .assert_eq(second);
 }

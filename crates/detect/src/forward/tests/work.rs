@@ -15,7 +15,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::forward::outputs::tests::rich;
-use crate::forward::{Alert, Config, Forwarder, Options, Priority};
+use crate::forward::{
+    Alert, Config, Forwarder, ObjectError, ObjectFuture, ObjectStore, Options, Priority,
+};
 
 #[derive(Debug, Clone)]
 enum Reply {
@@ -506,4 +508,189 @@ async fn what_cannot_start_says_why() {
         told.starts_with("the queue of output webhook cannot be used: "),
         "{told}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_shown_and_checked() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| temp.path().join(name);
+    let write = |name: &str, text: String| std::fs::write(file(name), text).expect("written");
+    let make = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        rcgen::generate_simple_self_signed(names).expect("a certificate")
+    };
+    let (ours, theirs) = (make(&["client"]), make(&["localhost"]));
+    write("client.crt", ours.cert.pem());
+    write("client.key", ours.signing_key.serialize_pem());
+    write("ca.crt", theirs.cert.pem());
+    let mut trusted = rustls::RootCertStore::empty();
+    trusted.add(ours.cert.der().clone()).expect("an authority");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(trusted),
+        provider.clone(),
+    )
+    .allow_unauthenticated()
+    .build()
+    .expect("a verifier");
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(theirs.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![theirs.cert.der().clone()], key.into())
+        .expect("a certificate");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    // Whether a certificate was shown, of every request.
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let seen = shown.clone();
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let shown = stream.get_ref().1.peer_certificates().is_some();
+            seen.lock().expect("no panic").push(shown);
+            let told = Arc::new(Mutex::new(Told::default()));
+            let answer = service_fn(move |request| answer(told.clone(), request));
+            let _ = hyper::server::conn::http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
+        }
+    });
+    let path = temp.path().display();
+    let address = format!("address: 'https://localhost:{port}'");
+    for (yaml, left) in [
+        (
+            format!("{{mutualtlsfilespath: '{path}', webhook: {{{address}, mutualtls: true}}}}"),
+            0,
+        ),
+        (
+            format!("{{tlsclient: {{cacertfile: '{path}/ca.crt'}}, webhook: {{{address}}}}}"),
+            0,
+        ),
+        (format!("webhook: {{{address}, checkcert: false}}"), 0),
+        (format!("webhook: {{{address}}}"), 1),
+    ] {
+        let forwarder = start(&yaml, &options(&temp.path().join(format!("queues-{left}"))));
+        forwarder.send(alert("a"));
+        assert_eq!(
+            forwarder.stop(Duration::from_millis(1500)).await,
+            left,
+            "{yaml}"
+        );
+    }
+    server.abort();
+    assert_eq!(*shown.lock().expect("no panic"), [true, false, false]);
+}
+
+/// Objects in memory; the first write of each conflicts, and one namespace is gone.
+#[derive(Default)]
+struct Objects {
+    reports: Mutex<std::collections::BTreeMap<String, serde_json::Value>>,
+    conflicted: Mutex<std::collections::BTreeSet<String>>,
+}
+
+impl Objects {
+    fn write(&self, namespace: Option<&str>, report: serde_json::Value) -> Result<(), ObjectError> {
+        let key = namespace.unwrap_or_default().to_owned();
+        match key.as_str() {
+            "forbidden" => return Err(ObjectError::Refused("no right".into())),
+            _ if self
+                .conflicted
+                .lock()
+                .expect("no panic")
+                .insert(key.clone()) =>
+            {
+                return Err(ObjectError::Conflict);
+            }
+            _ => {}
+        }
+        self.reports.lock().expect("no panic").insert(key, report);
+        Ok(())
+    }
+}
+
+impl ObjectStore for Objects {
+    fn has_namespace<'a>(&'a self, name: &'a str) -> ObjectFuture<'a, bool> {
+        Box::pin(async move { Ok(name != "gone") })
+    }
+
+    fn get<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        _name: &'a str,
+    ) -> ObjectFuture<'a, Option<serde_json::Value>> {
+        let key = namespace.unwrap_or_default();
+        let report = self.reports.lock().expect("no panic").get(key).cloned();
+        Box::pin(async move { Ok(report) })
+    }
+
+    fn create<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        report: serde_json::Value,
+    ) -> ObjectFuture<'a, ()> {
+        let written = self.write(namespace, report);
+        Box::pin(async move { written })
+    }
+
+    fn update<'a>(
+        &'a self,
+        namespace: Option<&'a str>,
+        report: serde_json::Value,
+    ) -> ObjectFuture<'a, ()> {
+        let written = self.write(namespace, report);
+        Box::pin(async move { written })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_are_written_by_namespace() {
+    let temp = tempfile::tempdir().expect("a directory");
+    let objects = Arc::new(Objects::default());
+    let yaml = "policyreport: {enabled: true, falconamespace: falco}";
+    let config = Config::parse(yaml, &|_| None).expect("a good configuration");
+    let forwarder = Forwarder::start(config, &options(temp.path()), Some(objects.clone()));
+    let forwarder = forwarder.expect("starts");
+    for namespace in ["shop", "gone", "../x", "forbidden", "shop"] {
+        let mut alert = rich();
+        alert
+            .output_fields
+            .insert("k8s.ns.name".into(), namespace.into());
+        forwarder.send(Arc::new(alert));
+    }
+    forwarder.send(Arc::new(Alert {
+        source: "a_plugin".into(),
+        ..rich()
+    }));
+    let ok = "outputs_total{destination=\"policyreport\",status=\"ok\"}";
+    let refused = "outputs_total{destination=\"policyreport\",status=\"error\"}";
+    tokio::time::timeout(STOP, async {
+        while metric(&forwarder, ok) + metric(&forwarder, refused) < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("all are dealt with");
+    assert_eq!(
+        (metric(&forwarder, ok), metric(&forwarder, refused)),
+        (4, 1)
+    );
+    assert_eq!(forwarder.stop(STOP).await, 0);
+    let reports = objects.reports.lock().expect("no panic");
+    let counts: Vec<(&str, usize)> = reports
+        .iter()
+        .map(|(key, report)| {
+            (
+                key.as_str(),
+                report["results"].as_array().map_or(0, Vec::len),
+            )
+        })
+        .collect();
+    // What is no name of a namespace is told of the cluster.
+    assert_eq!(counts, [("", 1), ("falco", 1), ("shop", 2)]);
 }
