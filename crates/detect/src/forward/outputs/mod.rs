@@ -16,6 +16,7 @@ mod opsgenie;
 mod otlp;
 mod pagerduty;
 pub(crate) mod policyreport;
+pub(crate) mod rabbitmq;
 mod redis;
 mod s3;
 mod smtp;
@@ -117,6 +118,7 @@ pub(crate) const READERS: &[(&str, Read)] = &[
     ("cloudevents", cloudevents::read),
     ("pagerduty", pagerduty::read),
     ("policyreport", policyreport::read),
+    ("rabbitmq", rabbitmq::read),
     ("mqtt", mqtt::read),
     ("redis", redis::read),
     ("otlp", otlp::read),

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::work::{STOP, alert, names, options, start};
 use crate::forward::Forwarder;
+use crate::forward::outputs::rabbitmq::tests as rabbitmq;
 
 struct Process(Child);
 
@@ -171,6 +172,91 @@ async fn mqtt_has_a_message_an_alert_at_every_quality() {
             stream.read_exact(&mut body).await.expect("read");
             assert_eq!(output(&body[5..]), name, "quality {qos}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_has_a_message_an_alert() {
+    use std::os::unix::process::CommandExt as _;
+    let temp = tempfile::tempdir().expect("a directory");
+    let library = Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+    if !library.exists() {
+        eprintln!("skipped: rabbitmq-server is not installed");
+        return;
+    }
+    let free = async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        listener.local_addr().expect("an address").port()
+    };
+    let (port, distribution) = (free().await, free().await);
+    // Erlang's name server is ours, or the broker would start one that outlives the test.
+    let Some((_names, names)) =
+        server("epmd", "-port {port} -address 127.0.0.1", temp.path()).await
+    else {
+        return;
+    };
+    let log = std::fs::File::create(temp.path().join("log")).expect("a file");
+    let command = || {
+        let mut command = Command::new(library);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/usr/sbin:/bin:/sbin")
+            .env("HOME", temp.path())
+            .env("RABBITMQ_NODENAME", format!("t{port}@localhost"))
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", port.to_string())
+            .env("RABBITMQ_DIST_PORT", distribution.to_string())
+            .env("RABBITMQ_MNESIA_BASE", temp.path().join("db"))
+            .env("RABBITMQ_LOG_BASE", temp.path())
+            .env("RABBITMQ_PID_FILE", temp.path().join("pid"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", temp.path().join("plugins"))
+            .env("RABBITMQ_CONF_ENV_FILE", temp.path().join("none"))
+            .env("ERL_EPMD_PORT", names.to_string())
+            .process_group(0)
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log.try_clone().expect("a file"));
+        command
+    };
+    let process = Group(command().spawn().expect("starts"));
+    for _ in 0..3000 {
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let url = format!("amqp://guest:guest@127.0.0.1:{port}");
+    let yaml = format!("rabbitmq: {{url: '{url}', queue: alerts}}");
+    let forwarder = start(&yaml, &options(&temp.path().join("queues")));
+    forwarder.send(alert("0"));
+    // There is no such queue: the alert comes back, and stays with us until there is.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let metrics = forwarder.metrics();
+    assert!(
+        metrics.contains("outputs_queue_alerts{destination=\"rabbitmq\"} 1\n"),
+        "{metrics}"
+    );
+    assert_eq!(rabbitmq::declare(&url, "alerts").await, 0);
+    for name in super::work::names(1..30) {
+        forwarder.send(alert(name));
+    }
+    assert_eq!(forwarder.stop(STOP).await, 0);
+    assert_eq!(rabbitmq::declare(&url, "alerts").await, 30);
+    for name in super::work::names(0..30) {
+        assert_eq!(output(&rabbitmq::get(&url, "alerts").await), name);
+    }
+    drop(process);
+}
+
+/// A process and all that it started.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Ok(group) = i32::try_from(self.0.id()) {
+            let group = nix::unistd::Pid::from_raw(group);
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        }
+        let _ = self.0.wait();
     }
 }
 
