@@ -9,6 +9,7 @@ mod cloudevents;
 mod datadoglogs;
 mod discord;
 mod elasticsearch;
+mod kafka;
 mod loki;
 mod mqtt;
 mod nats;
@@ -116,6 +117,7 @@ pub(crate) const READERS: &[(&str, Read)] = &[
     ("webhook", webhook::read),
     ("splunk", splunk::read),
     ("cloudevents", cloudevents::read),
+    ("kafka", kafka::read),
     ("pagerduty", pagerduty::read),
     ("policyreport", policyreport::read),
     ("rabbitmq", rabbitmq::read),
