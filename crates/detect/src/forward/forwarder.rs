@@ -225,6 +225,10 @@ impl Forwarder {
         let left = tokio::task::spawn_blocking(move || {
             let mut left = 0;
             for output in outputs.iter() {
+                // Work on files that was under way ends by itself; only then is the queue free.
+                while Arc::strong_count(&output.shared) > 1 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 let queue = output.shared.queue();
                 left += queue.len();
                 if let Err(error) = queue.sync() {

@@ -1,5 +1,5 @@
-//! Apache Kafka: a record an alert, by its binary protocol (Metadata v4, Produce v3, record batches
-//! of format 2), which brokers from 1.0 on speak.
+//! Apache Kafka: a record an alert, by its binary protocol (Metadata v1 and v4, Produce v3, record
+//! batches of format 2), which brokers from 1.0 on speak.
 //!
 //! A connection goes to the leader of one partition; the next one takes the next partition.
 //! Upstream's `requiredacks: NONE` would lose what a broker does not take, so it means ONE here.
@@ -19,6 +19,9 @@ use crate::forward::wire::{Protocol, Server, Stream, broken};
 
 const SCHEMES: &[(&str, u16, bool)] = &[("kafka://", 9092, false)];
 const PRODUCE: (i16, i16) = (0, 3);
+/// Asking makes the topic, where the broker does that.
+const METADATA_AND_TOPIC: (i16, i16) = (3, 1);
+/// Asking makes nothing, if it says so.
 const METADATA: (i16, i16) = (3, 4);
 const SASL_HANDSHAKE: (i16, i16) = (17, 1);
 const SASL_AUTHENTICATE: (i16, i16) = (36, 0);
@@ -142,9 +145,14 @@ impl Kafka {
         let mut body = Vec::new();
         body.extend(1_i32.to_be_bytes());
         text(&mut body, &self.topic);
-        body.push(u8::from(self.create_topic));
-        let answer = self.ask(&mut stream, METADATA, &body).await?;
-        let leaders = leaders(&answer).ok_or_else(nonsense)??;
+        let api = if self.create_topic {
+            METADATA_AND_TOPIC
+        } else {
+            body.push(0);
+            METADATA
+        };
+        let answer = self.ask(&mut stream, api, &body).await?;
+        let leaders = leaders(&answer, api).ok_or_else(nonsense)??;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let leader = leaders
             .get(turn % leaders.len().max(1))
@@ -244,16 +252,22 @@ impl Kafka {
 }
 
 /// The partitions that have a leader, from the answer to a request for metadata.
-fn leaders(answer: &[u8]) -> Option<Result<Vec<Leader>, Failure>> {
+fn leaders(answer: &[u8], api: (i16, i16)) -> Option<Result<Vec<Leader>, Failure>> {
     let mut fields = Fields(answer);
-    fields.i32()?;
+    if api == METADATA {
+        // How long the broker made us wait.
+        fields.i32()?;
+    }
     let mut brokers = Vec::new();
     for _ in 0..fields.i32()? {
         let (id, host, port) = (fields.i32()?, fields.text()?, fields.i32()?);
         fields.text()?;
         brokers.push((id, host, u16::try_from(port).ok()?));
     }
-    fields.text()?;
+    if api == METADATA {
+        // The cluster's name.
+        fields.text()?;
+    }
     fields.i32()?;
     let mut leaders = Vec::new();
     for _ in 0..fields.i32()? {
@@ -505,14 +519,18 @@ mod tests {
             host: "broker".into(),
             port: 9092,
         };
-        assert_eq!(leaders(&answer), Some(Ok(vec![leader])));
+        assert_eq!(leaders(&answer, METADATA), Some(Ok(vec![leader])));
         for length in 0..answer.len() {
-            assert_eq!(leaders(&answer[..length]), None, "cut to {length} bytes");
+            assert_eq!(
+                leaders(&answer[..length], METADATA),
+                None,
+                "cut to {length} bytes"
+            );
         }
         for at in 0..answer.len() {
             let mut garbled = answer.clone();
             garbled[at] ^= 0xff;
-            let _ = leaders(&garbled);
+            let _ = leaders(&garbled, METADATA);
         }
     }
 }

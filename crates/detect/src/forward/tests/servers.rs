@@ -247,6 +247,42 @@ async fn rabbitmq_has_a_message_an_alert() {
     drop(process);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_has_a_record_an_alert() {
+    let temp = tempfile::tempdir().expect("a directory");
+    // Debian has no broker, but kcat brings a mock of one, and consumes from it with the library
+    // that others use.
+    let arguments =
+        "-C -u -b none -t falco -o beginning -X test.mock.num.brokers=3 -X check.crcs=true";
+    let child = Command::new("/usr/bin/kcat")
+        .args(arguments.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("skipped: kcat is not installed");
+        return;
+    };
+    let (output_of, told) = (child.stdout.take(), child.stderr.take());
+    let _process = Process(child);
+    let lines = |pipe| std::io::BufRead::lines(std::io::BufReader::new(pipe));
+    let mut told = lines(Box::new(told.expect("piped")) as Box<dyn std::io::Read + Send>);
+    let servers = told
+        .find_map(|line| Some(line.ok()?.split_once("replaced with ")?.1.to_owned()))
+        .expect("the mock's servers");
+    // What else it says is read away, so that it never waits for us.
+    std::thread::spawn(move || told.for_each(drop));
+    let yaml = format!(
+        "kafka: {{hostport: '{servers}', topic: falco, requiredacks: all, topiccreation: true}}"
+    );
+    send_all(start(&yaml, &options(&temp.path().join("queues"))), 30).await;
+    let consumed: Vec<String> = lines(Box::new(output_of.expect("piped")))
+        .take(30)
+        .map(|line| output(line.expect("a line").as_bytes()))
+        .collect();
+    assert_eq!(consumed, names(0..30));
+}
+
 /// A process and all that it started.
 struct Group(Child);
 
