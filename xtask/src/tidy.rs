@@ -48,6 +48,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "controllers",
             "node",
             "net",
+            "rules",
+            "detect",
         ],
     ),
     ("xtask", &[]),

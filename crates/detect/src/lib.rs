@@ -7,6 +7,7 @@
 //! - [`fields`]: the values of fields that rules ask an event for;
 //! - [`engine`]: rules over events, alerts, lost events, metrics;
 //! - [`outputs`]: where alerts go;
+//! - [`forward`]: alerts, sent on to the services that people watch;
 //! - [`command`]: what `knarr detect` does, without its flags.
 //!
 //! Invariant: an event is the same bytes wherever it comes from. Probes write them, capture files
@@ -21,6 +22,7 @@ pub mod command;
 pub mod engine;
 pub mod event;
 pub mod fields;
+pub mod forward;
 pub mod outputs;
 pub mod probes;
 pub mod process;

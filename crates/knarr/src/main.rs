@@ -8,6 +8,7 @@ mod control_plane;
 mod credentials;
 mod ctl;
 mod datastore;
+mod detect;
 mod down;
 mod duration;
 mod hello;
@@ -54,6 +55,8 @@ enum Command {
     Check(check::Check),
     /// Print the admin kubeconfig.
     Kubeconfig(kubeconfig::Show),
+    /// Watch this host by Falco's rules, and say what is wrong.
+    Detect(Box<detect::Detect>),
     /// Images on this node.
     #[command(subcommand)]
     Image(images::Command),
@@ -120,6 +123,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Down(down) => down.run(),
         Command::Check(check) => check.run(),
         Command::Kubeconfig(show) => show.run(),
+        Command::Detect(detect) => detect.run(),
         Command::Image(command) => block_on(images::run(command)),
         Command::Secrets(command) => block_on(command.run()),
         Command::Snapshot(command) => block_on(command.run()),

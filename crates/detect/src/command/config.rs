@@ -248,10 +248,10 @@ impl Config {
                 return Err(bad());
             }
         }
-        Self::of(&Settings::new(root))
+        Self::of(&Settings::new(root), path.is_some())
     }
 
-    fn of(settings: &Settings) -> Result<Self, ConfigError> {
+    fn of(settings: &Settings, is_file: bool) -> Result<Self, ConfigError> {
         let paths = |key| -> Option<Vec<PathBuf>> {
             Some(
                 settings
@@ -265,12 +265,14 @@ impl Config {
         for key in WITHOUT_EFFECT {
             settings.get(key);
         }
-        let default_files = || {
-            vec![
+        // A file means what it means to Falco; without one there are the rules that are built in.
+        let default_files = || match is_file {
+            true => vec![
                 PathBuf::from("/etc/falco/falco_rules.yaml"),
                 PathBuf::from("/etc/falco/falco_rules.local.yaml"),
                 PathBuf::from("/etc/falco/rules.d"),
-            ]
+            ],
+            false => Vec::new(),
         };
         let mut config = Self {
             rules_files: paths("rules_files")

@@ -1,5 +1,6 @@
 //! From rule files to rules that are ready to decide.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use rules::Version;
@@ -16,10 +17,39 @@ const PLUGINS: &[(&str, &str)] = &[
     ("k8saudit", "0.17.0"),
 ];
 
+macro_rules! built_in {
+    ($($name:literal),+ $(,)?) => {
+        &[$((
+            concat!("rules/", $name, ".yaml"),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules/", $name, ".yaml")),
+        )),+]
+    };
+}
+
+/// Our own rules, as they are in `rules/`: their names and what is in them, in the order of loading.
+pub const BUILT_IN: &[(&str, &str)] = built_in![
+    "00-lists-and-macros",
+    "10-initial-access",
+    "20-execution",
+    "30-persistence",
+    "35-privilege-escalation",
+    "40-defense-evasion",
+    "50-credential-access",
+    "60-discovery",
+    "65-lateral-movement",
+    "70-collection-exfiltration",
+    "80-command-and-control",
+    "90-impact",
+    "95-container",
+    "96-knarr",
+    "k8s-audit",
+];
+
 /// Which rules are loaded, and how they are taken.
 #[derive(Clone, Debug, Default)]
 pub struct RuleOptions {
-    /// Files, and folders whose files are taken in the order of their names.
+    /// Files, and folders whose files are taken in the order of their names; without any, the rules
+    /// that are built in.
     pub files: Vec<PathBuf>,
     /// What is enabled, beyond what rules say of themselves.
     pub selection: Selection,
@@ -105,6 +135,22 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|_| std::io::ErrorKind::InvalidData.into())
 }
 
+/// Names of files and what is in them.
+fn contents(files: &[PathBuf]) -> Result<Vec<(String, Cow<'static, str>)>, LoadRulesError> {
+    if files.is_empty() {
+        let of = |&(name, text): &(&str, &'static str)| (name.to_owned(), Cow::Borrowed(text));
+        return Ok(BUILT_IN.iter().map(of).collect());
+    }
+    let read = |path: PathBuf| {
+        let name = path.to_string_lossy().into_owned();
+        match read(&path) {
+            Ok(content) => Ok((name, Cow::Owned(content))),
+            Err(source) => Err(LoadRulesError::Unreadable { path, source }),
+        }
+    };
+    find_files(files)?.into_iter().map(read).collect()
+}
+
 /// Loads rules.
 ///
 /// # Errors
@@ -112,12 +158,8 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
 pub fn load_rules(options: &RuleOptions) -> Result<Loaded, LoadRulesError> {
     let mut loader = Loader::with_extra_output(options.extra_output.clone());
     let mut results = Vec::new();
-    for path in find_files(&options.files)? {
-        let content = read(&path).map_err(|source| LoadRulesError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
-        let result = loader.load(&path.to_string_lossy(), &content);
+    for (name, content) in contents(&options.files)? {
+        let result = loader.load(&name, &content);
         let usable = result.successful();
         results.push(result);
         if !usable {
