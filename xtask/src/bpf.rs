@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use crate::needs;
+
 const SOURCE: &str = "bpf/probes.bpf.c";
 const OBJECT: &str = "bpf/probes.bpf.o";
 
@@ -26,6 +28,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When clang is absent, the sources do not compile, or with `--check` the object differs.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    needs::ensure(&[needs::BPF])?;
     let fresh = std::env::temp_dir().join(format!("knarr-probes-{}.o", std::process::id()));
     let outcome = compile(&fresh).and_then(|()| finish(options, &fresh));
     if fresh.exists() {
@@ -43,7 +46,7 @@ fn compile(object: &Path) -> Result<()> {
         .args(["-D__TARGET_ARCH_x86", "-c", SOURCE, "-o"])
         .arg(object)
         .status()
-        .context("cannot run clang; apt-get install clang llvm libbpf-dev")?;
+        .context("cannot run clang")?;
     if !status.success() {
         bail!("{SOURCE} does not compile");
     }
@@ -51,7 +54,7 @@ fn compile(object: &Path) -> Result<()> {
         .arg("-g")
         .arg(object)
         .status()
-        .context("cannot run llvm-strip; apt-get install llvm")?;
+        .context("cannot run llvm-strip")?;
     if !status.success() {
         bail!("llvm-strip failed");
     }

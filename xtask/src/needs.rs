@@ -10,7 +10,7 @@ use crate::shell;
 /// The target of the product: one static binary.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// A program that must be on the PATH, and the Debian package that has it.
+/// A program that must be on the PATH, or a file that must be there, and the Debian package that has it.
 pub(crate) struct Tool {
     program: &'static str,
     package: &'static str,
@@ -52,6 +52,17 @@ pub(crate) const TEST: &[Tool] = &[
 
 /// To search for inputs that break something.
 pub(crate) const FUZZ: &[Tool] = &[tool("c++", "g++", "compiles libFuzzer")];
+
+/// To compile the probes.
+pub(crate) const BPF: &[Tool] = &[
+    tool("clang", "clang", "compiles the probes"),
+    tool("llvm-strip", "llvm", "strips them"),
+    tool(
+        "/usr/include/bpf/bpf_helpers.h",
+        "libbpf-dev",
+        "declares what probes may call",
+    ),
+];
 
 /// What the store is measured beside.
 pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server", "the store's peer")];

@@ -13,6 +13,7 @@ use detect::command::{
     watch_signals,
 };
 use detect::engine::{Control, RuleOptions, load_rules};
+use detect::outputs::ForwardOptions;
 use rules::fields::Source;
 
 use crate::config::LogFormat;
@@ -28,6 +29,7 @@ use crate::log;
                   knarr detect -r rules.d -o json_output=true\n  \
                   knarr detect -c /etc/falco/falco.yaml       a Falco configuration\n  \
                   knarr detect -e trace.scap -r rules.yaml    a capture instead of this host\n  \
+                  knarr detect --forward services.yaml        alerts to Slack, Loki, Kafka, as Falcosidekick\n  \
                   knarr detect validate rules.d               check rule files\n  \
                   knarr detect record -M 30 trace.scap        write a capture"
 )]
@@ -75,6 +77,12 @@ struct Run {
     /// The name of this host in alerts.
     #[arg(long, env = "FALCO_HOSTNAME", value_name = "NAME")]
     hostname: Option<String>,
+    /// Send alerts on to the services of a configuration in Falcosidekick's form.
+    #[arg(long, value_name = "FILE")]
+    forward: Option<PathBuf>,
+    /// Where alerts wait for services that are away.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/knarr-detect/queues")]
+    forward_dir: PathBuf,
     /// How logs are written to standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log: LogFormat,
@@ -177,6 +185,11 @@ impl Run {
             duration: self.duration.map(Duration::from_secs),
             unbuffered: self.unbuffered,
             hostname: self.hostname,
+            forward: self.forward.map(|config| ForwardOptions {
+                config,
+                queues: self.forward_dir,
+            }),
+            environment: Some(|name| std::env::var(name).ok()),
             containers: None,
         };
         // Falco's last words; standard output is for alerts.

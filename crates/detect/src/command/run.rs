@@ -16,7 +16,7 @@ use crate::engine::{
 };
 use crate::fields::Host;
 use crate::outputs::{
-    FileOutput, HttpOutput, OutputError, Outputs, ProgramOutput, StdoutOutput, SyslogOutput,
+    FileOutput, ForwardOptions, ForwardOutput, HttpOutput, OutputError, Outputs, ProgramOutput, StdoutOutput, SyslogOutput,
 };
 use crate::probes;
 use crate::process::{Containers, Limits, Table};
@@ -46,6 +46,10 @@ pub struct RunOptions {
     pub unbuffered: bool,
     /// The name of this host (`FALCO_HOSTNAME`).
     pub hostname: Option<String>,
+    /// Services that alerts are sent on to.
+    pub forward: Option<ForwardOptions>,
+    /// What the variables of the environment are that configurations name.
+    pub environment: Option<fn(&str) -> Option<String>>,
     /// Who knows this node's containers.
     pub containers: Option<Box<dyn Containers>>,
 }
@@ -123,8 +127,8 @@ impl RunOptions {
 }
 
 /// The outputs that the configuration names.
-fn outputs(config: &Config, unbuffered: bool) -> Result<Outputs, OutputError> {
-    let buffered = config.buffered_outputs && !unbuffered;
+fn outputs(config: &Config, options: &RunOptions) -> Result<Outputs, OutputError> {
+    let buffered = config.buffered_outputs && !options.unbuffered;
     let mut outputs = Outputs::new();
     let capacity = config.queue_capacity;
     if config.stdout {
@@ -140,8 +144,13 @@ fn outputs(config: &Config, unbuffered: bool) -> Result<Outputs, OutputError> {
     if let Some((command, keep_alive)) = &config.program {
         outputs.add(Box::new(ProgramOutput::new(command, *keep_alive)), capacity)?;
     }
-    if let Some(options) = &config.http {
-        outputs.add(Box::new(HttpOutput::new(options.clone())?), capacity)?;
+    if let Some(http) = &config.http {
+        outputs.add(Box::new(HttpOutput::new(http.clone())?), capacity)?;
+    }
+    if let Some(services) = &options.forward {
+        let environment = options.environment.unwrap_or(|_| None);
+        let forward = ForwardOutput::start(services, &environment)?;
+        outputs.add(Box::new(forward), capacity)?;
     }
     Ok(outputs)
 }
@@ -188,9 +197,10 @@ pub fn run(mut options: RunOptions, control: &Control) -> Result<String, Command
         ..Limits::default()
     };
     let table = Table::new(limits, options.containers.take());
-    let outputs = outputs(&config, options.unbuffered)?;
+    let outputs = outputs(&config, &options)?;
     let mut engine = Engine::new(Arc::new(rules), host, table, outputs);
     engine.format = format(&config);
+    engine.format.fields = options.forward.is_some();
     engine.all_calls = options.all_calls;
     let ended = match &capture {
         Some(path) => {
@@ -271,7 +281,7 @@ fn reload(options: &RunOptions) -> Option<Arc<Loaded>> {
             Some(Arc::new(rules))
         }
         Err(error) => {
-            let error = crate::outputs::chain(&error);
+            let error = stdx::chain(&error);
             tracing::error!(error, "the rules stay as they were");
             None
         }

@@ -30,7 +30,7 @@ pub fn validate(paths: &[PathBuf], json: bool, verbose: bool) -> Validation {
                 }
             })),
             Err(error) => {
-                let reason = crate::outputs::chain(&error);
+                let reason = stdx::chain(&error);
                 results.push(LoadResult::unreadable(&path.to_string_lossy(), &reason));
             }
         }

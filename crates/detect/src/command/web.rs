@@ -242,7 +242,7 @@ fn take(shared: &Shared, body: &[u8]) -> Response<Full<Bytes>> {
     let events = match AuditEvent::read_all(body) {
         Ok(events) => events,
         Err(error) => {
-            let text = crate::outputs::chain(&error);
+            let text = stdx::chain(&error);
             return respond(StatusCode::BAD_REQUEST, TEXT, format!("{text}\n"));
         }
     };

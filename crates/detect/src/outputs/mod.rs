@@ -7,6 +7,7 @@
 //! Invariant: handing out an alert never waits.
 
 mod file;
+mod forward;
 mod http;
 mod program;
 mod stdout;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use rules::Priority;
 
 pub use file::FileOutput;
+pub use forward::{ForwardOptions, ForwardOutput};
 pub use http::{HttpOptions, HttpOutput};
 pub use program::ProgramOutput;
 pub use stdout::StdoutOutput;
@@ -111,6 +113,17 @@ pub enum OutputError {
         /// The status code.
         status: u16,
     },
+    /// The configuration of services cannot be used, or a queue not be opened.
+    #[error("cannot forward alerts as {path} says: {problem}")]
+    Forward {
+        /// The configuration.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An alert is not what services are told.
+    #[error("the alert cannot be forwarded")]
+    Alert(#[source] crate::forward::AlertError),
     /// A thread or a runtime cannot be made.
     #[error("cannot start the output")]
     Start(#[source] std::io::Error),
@@ -342,7 +355,7 @@ impl Complaints {
     fn say(&mut self, output: &str, error: &OutputError) {
         self.0 += 1;
         if self.0.is_power_of_two() {
-            let error = chain(error);
+            let error = stdx::chain(error);
             tracing::error!(output, times = self.0, error, "an alert was not delivered");
         }
     }
@@ -350,16 +363,4 @@ impl Complaints {
     fn forget(&mut self) {
         self.0 = 0;
     }
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
