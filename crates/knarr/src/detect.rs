@@ -81,7 +81,11 @@ struct Run {
     #[arg(long, value_name = "FILE")]
     forward: Option<PathBuf>,
     /// Where alerts wait for services that are away.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/knarr-detect/queues")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/knarr-detect/queues"
+    )]
     forward_dir: PathBuf,
     /// How logs are written to standard error.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
@@ -258,12 +262,7 @@ impl Command {
     }
 }
 
-fn record(
-    path: PathBuf,
-    compress: bool,
-    duration: Option<u64>,
-    rules: Vec<PathBuf>,
-) -> Result<()> {
+fn record(path: PathBuf, compress: bool, duration: Option<u64>, rules: Vec<PathBuf>) -> Result<()> {
     let signals = watch_signals().context("cannot watch for signals")?;
     log::set_up(LogFormat::Text, "info");
     let control = Arc::new(Control::default());

@@ -16,7 +16,8 @@ use crate::engine::{
 };
 use crate::fields::Host;
 use crate::outputs::{
-    FileOutput, ForwardOptions, ForwardOutput, HttpOutput, OutputError, Outputs, ProgramOutput, StdoutOutput, SyslogOutput,
+    FileOutput, ForwardOptions, ForwardOutput, HttpOutput, OutputError, Outputs, ProgramOutput,
+    StdoutOutput, SyslogOutput,
 };
 use crate::probes;
 use crate::process::{Containers, Limits, Table};

@@ -133,7 +133,7 @@ impl Case {
 
 fn render(source: Source, field: &str, event: &impl rules::Event) -> String {
     let template = Template::parse(source, &format!("%{field}")).unwrap();
-    match template.render(event) {
+    match template.render(event, &jiff::tz::TimeZone::UTC) {
         Some(text) => String::from_utf8_lossy(&text).into_owned(),
         None => "-".into(),
     }

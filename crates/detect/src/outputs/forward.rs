@@ -44,8 +44,8 @@ impl ForwardOutput {
             problem,
         };
         let text = read(path)?;
-        let config = Config::parse(&text, environment)
-            .map_err(|error| refused(stdx::chain(&error)))?;
+        let config =
+            Config::parse(&text, environment).map_err(|error| refused(stdx::chain(&error)))?;
         for notice in &config.notices {
             tracing::warn!(path = %path.display(), "{notice}");
         }

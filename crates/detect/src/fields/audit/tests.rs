@@ -39,7 +39,7 @@ fn event(parts: Json) -> AuditEvent {
 
 fn ask(event: &AuditEvent, field: &str) -> String {
     let template = Template::parse(Source::K8sAudit, &format!("%{field}")).unwrap();
-    match template.render(event) {
+    match template.render(event, &jiff::tz::TimeZone::UTC) {
         Some(text) => String::from_utf8(text).unwrap(),
         None => "-".into(),
     }
