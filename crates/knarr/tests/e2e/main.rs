@@ -8,6 +8,7 @@ mod bad_days;
 mod certificates;
 mod clients;
 mod crash;
+mod detect;
 mod images;
 mod kubectl;
 mod kubectl_verbs;
