@@ -72,7 +72,7 @@ impl Case {
     fn cloned(&mut self, parent: i64, child: i64, pid: i64, flags: u32) {
         self.event(T::CLONE_20_X, child, |event| {
             let event = event.i64(0).text("sh").texts(&[]);
-            let event = event.i64(child).i64(pid).i64(parent).text("/work");
+            let event = event.i64(child).i64(pid).i64(parent).text("/srv");
             let event = event.u64(1024).u64(0).u64(0).u32(1).u32(1).u32(0);
             let event = event.text("sh").texts(&["cpu=/"]).u32(flags);
             event.u32(1000).u32(100).i64(child).i64(pid).u64(0)
@@ -84,7 +84,7 @@ impl Case {
         let parent = self.table.thread(tid).map_or(1, |thread| thread.ptid);
         self.event(T::EXECVE_19_X, tid, |event| {
             let event = event.i64(0).text(comm).texts(args);
-            let event = event.i64(tid).i64(tid).i64(parent).text("/work");
+            let event = event.i64(tid).i64(tid).i64(parent).text("/srv");
             let event = event.u64(1024).u64(4).u64(5).u32(6).u32(7).u32(8);
             let event = event.text(comm).texts(&[&cgroup]);
             let event = event.texts(&["HOME=/home/me", "X= y "]).u32(34816).i64(tid);
@@ -175,14 +175,14 @@ fn an_open_that_succeeds() {
         ("evt.reltime.ns", "008000000"),
         (
             "evt.args",
-            "fd=3(<f>/work/f.txt) dirfd=-100(AT_FDCWD) name=sub/../f.txt(/work/f.txt) \
+            "fd=3(<f>/srv/f.txt) dirfd=-100(AT_FDCWD) name=sub/../f.txt(/srv/f.txt) \
              flags=4097(O_RDONLY|O_CLOEXEC) mode=0755 dev=801 ino=6",
         ),
         ("evt.arg.flags", "O_RDONLY|O_CLOEXEC"),
-        ("evt.arg[2]", "/work/f.txt"),
-        ("evt.arg.name", "/work/f.txt"),
+        ("evt.arg[2]", "/srv/f.txt"),
+        ("evt.arg.name", "/srv/f.txt"),
         ("evt.rawarg.flags", "4097"),
-        ("evt.abspath", "/work/f.txt"),
+        ("evt.abspath", "/srv/f.txt"),
         ("evt.is_open_read", "true"),
         ("evt.is_open_write", "false"),
         ("evt.is_open_create", "false"),
@@ -191,9 +191,9 @@ fn an_open_that_succeeds() {
         ("evt.count", "1"),
         ("evt.count.error", "0"),
         ("fd.num", "3"),
-        ("fd.name", "/work/f.txt"),
+        ("fd.name", "/srv/f.txt"),
         ("fd.nameraw", "sub/../f.txt"),
-        ("fd.directory", "/work"),
+        ("fd.directory", "/srv"),
         ("fd.filename", "f.txt"),
         ("fd.type", "file"),
         ("fd.typechar", "f"),
@@ -202,9 +202,9 @@ fn an_open_that_succeeds() {
         ("fd.dev.minor", "1"),
         ("fd.ino", "6"),
         ("fd.uid", "203"),
-        ("fd.containername", ":/work/f.txt"),
+        ("fd.containername", ":/srv/f.txt"),
         ("fd.sip", "-"),
-        ("fs.path.name", "/work/f.txt"),
+        ("fs.path.name", "/srv/f.txt"),
         ("fs.path.nameraw", "sub/../f.txt"),
         ("fs.path.source", "-"),
         ("container.id", "host"),
@@ -231,12 +231,12 @@ fn opens_that_write_create_and_fail() {
         ("evt.failed", "true"),
         ("evt.count.error.file", "1"),
         ("evt.arg.fd", "ENOENT"),
-        ("fd.name", "/work/none"),
-        ("fd.directory", "/work"),
+        ("fd.name", "/srv/none"),
+        ("fd.directory", "/srv"),
         ("fd.filename", "-"),
         ("fd.typechar", "f"),
         ("fd.num", "-1"),
-        ("fs.path.name", "/work/none"),
+        ("fs.path.name", "/srv/none"),
     ]);
     case.opened(20, FDCWD, "no", -1, 1);
     case.check(&[("fs.path.name", "-"), ("evt.res", "EPERM")]);
@@ -263,7 +263,7 @@ fn processes_and_their_relatives() {
         ("proc.env[X]", "y"),
         ("proc.env[NONE]", ""),
         ("proc.aenv[HOME]", "/home/me"),
-        ("proc.cwd", "/work/"),
+        ("proc.cwd", "/srv/"),
         ("proc.pid", "20"),
         ("proc.ppid", "10"),
         ("proc.pname", "bash"),
@@ -428,22 +428,22 @@ fn paths_of_calls() {
     case.check(&[
         ("fs.path.source", "/dir/b"),
         ("fs.path.sourceraw", "a/../b"),
-        ("fs.path.target", "/work/c"),
+        ("fs.path.target", "/srv/c"),
         ("fs.path.name", "-"),
         ("evt.abspath.src", "/dir/b"),
-        ("evt.abspath.dst", "/work/c"),
+        ("evt.abspath.dst", "/srv/c"),
         ("evt.arg.flags", "RENAME_NOREPLACE"),
     ]);
     case.event(T::CHMOD_X, 20, |event| {
         event.i64(0).text("f").u32(0o4755 & 0xfff)
     });
-    case.check(&[("fs.path.name", "/work/f"), ("evt.arg.filename", "/work/f")]);
+    case.check(&[("fs.path.name", "/srv/f"), ("evt.arg.filename", "/srv/f")]);
     case.event(T::SYMLINKAT_X, 20, |event| {
         event.i64(0).text("to").i64(8).text("link")
     });
     case.check(&[
         ("fs.path.source", "/dir/link"),
-        ("fs.path.target", "/work/to"),
+        ("fs.path.target", "/srv/to"),
         ("fs.path.targetraw", "to"),
     ]);
     case.event(T::MKDIRAT_X, 20, |event| {

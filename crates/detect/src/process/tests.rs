@@ -32,7 +32,7 @@ impl Case {
     fn clone(&mut self, parent: i64, child: i64, pid: i64, flags: u32) {
         self.event(T::CLONE_20_X, child, |event| {
             let event = event.i64(0).text("/bin/sh").texts(&["-c", "x"]);
-            let event = event.i64(child).i64(pid).i64(parent).text("/work");
+            let event = event.i64(child).i64(pid).i64(parent).text("/srv");
             let event = event.u64(1024).u64(0).u64(0).u32(1).u32(1).u32(0);
             let event = event.text("sh").texts(&["cpu=/", "memory=/"]).u32(flags);
             event.u32(0).u32(0).i64(child).i64(pid).u64(0)
@@ -42,7 +42,7 @@ impl Case {
     fn exec(&mut self, tid: i64, path: &str) {
         self.event(T::EXECVE_19_X, tid, |event| {
             let event = event.i64(0).text(path).texts(&["-x"]);
-            let event = event.i64(tid).i64(tid).i64(1).text("/work");
+            let event = event.i64(tid).i64(tid).i64(1).text("/srv");
             let event = event.u64(1024).u64(0).u64(0).u32(1).u32(1).u32(0);
             let event = event.text("prog").texts(&[
                 "cpu=/kubepods/pod1/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
@@ -79,7 +79,7 @@ fn a_child_has_what_its_parent_had_and_keeps_its_own() {
     case.open(10, -100, "log", 3, 1);
     case.clone(10, 20, 20, 0);
     case.open(20, -100, "/tmp/../etc//passwd", 4, 1);
-    assert_eq!(case.name(20, 3), "/work/log");
+    assert_eq!(case.name(20, 3), "/srv/log");
     assert_eq!(case.name(20, 4), "/etc/passwd");
     assert!(case.table.fd(10, 4).is_none());
     // A thread shares them.
@@ -203,7 +203,7 @@ fn the_parents_side_may_come_first_or_alone() {
     case.clone(1, 10, 10, 0);
     case.event(T::CLONE_20_X, 10, |event| {
         let event = event.i64(20).text("/bin/sh").texts(&[]);
-        let event = event.i64(10).i64(10).i64(1).text("/work");
+        let event = event.i64(10).i64(10).i64(1).text("/srv");
         let event = event.u64(1024).u64(0).u64(0).u32(1).u32(1).u32(0);
         let event = event.text("sh").texts(&["cpu=/"]).u32(0);
         event.u32(0).u32(0).i64(10).i64(10).u64(0)
