@@ -43,8 +43,8 @@ pub(crate) struct Detect {
 /// What runs without a subcommand.
 #[derive(Args)]
 struct Run {
-    /// A rule file, or a folder of them; several in the order given [default: those of the
-    /// configuration, else the built-in ones].
+    /// A rule file, or a folder of them, or `built-in`; several in the order given [default: those of
+    /// the configuration, else the built-in ones].
     #[arg(short = 'r', long = "rules", value_name = "FILE")]
     rules: Vec<PathBuf>,
     /// A configuration in Falco's form.

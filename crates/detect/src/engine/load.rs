@@ -45,11 +45,14 @@ pub const BUILT_IN: &[(&str, &str)] = built_in![
     "k8s-audit",
 ];
 
+/// What stands for [`BUILT_IN`] among files.
+pub const BUILT_IN_NAME: &str = "built-in";
+
 /// Which rules are loaded, and how they are taken.
 #[derive(Clone, Debug, Default)]
 pub struct RuleOptions {
-    /// Files, and folders whose files are taken in the order of their names; without any, the rules
-    /// that are built in.
+    /// Files, and folders whose files are taken in the order of their names; [`BUILT_IN_NAME`], or none
+    /// at all, stands for the rules that are built in.
     pub files: Vec<PathBuf>,
     /// What is enabled, beyond what rules say of themselves.
     pub selection: Selection,
@@ -137,18 +140,28 @@ pub(crate) fn read(path: &Path) -> std::io::Result<String> {
 
 /// Names of files and what is in them.
 fn contents(files: &[PathBuf]) -> Result<Vec<(String, Cow<'static, str>)>, LoadRulesError> {
-    if files.is_empty() {
-        let of = |&(name, text): &(&str, &'static str)| (name.to_owned(), Cow::Borrowed(text));
-        return Ok(BUILT_IN.iter().map(of).collect());
-    }
-    let read = |path: PathBuf| {
-        let name = path.to_string_lossy().into_owned();
-        match read(&path) {
-            Ok(content) => Ok((name, Cow::Owned(content))),
-            Err(source) => Err(LoadRulesError::Unreadable { path, source }),
-        }
+    let own = || {
+        BUILT_IN
+            .iter()
+            .map(|&(name, text)| (name.to_owned(), Cow::Borrowed(text)))
     };
-    find_files(files)?.into_iter().map(read).collect()
+    if files.is_empty() {
+        return Ok(own().collect());
+    }
+    let mut contents = Vec::new();
+    for path in files {
+        if path.as_os_str() == BUILT_IN_NAME {
+            contents.extend(own());
+            continue;
+        }
+        for file in find_files(std::slice::from_ref(path))? {
+            let name = file.to_string_lossy().into_owned();
+            let content =
+                read(&file).map_err(|source| LoadRulesError::Unreadable { path: file, source })?;
+            contents.push((name, Cow::Owned(content)));
+        }
+    }
+    Ok(contents)
 }
 
 /// Loads rules.

@@ -24,7 +24,9 @@ pub use alert::Format;
 pub use counters::Counters;
 pub use drops::{DropAction, DropOptions, Drops};
 pub(crate) use load::read as read_file;
-pub use load::{BUILT_IN, LoadRulesError, Loaded, RuleOptions, find_files, load_rules};
+pub use load::{
+    BUILT_IN, BUILT_IN_NAME, LoadRulesError, Loaded, RuleOptions, find_files, load_rules,
+};
 pub use metrics::{MetricsOptions, Snapshot, prometheus};
 pub use run::{Control, LiveOptions, RunError, RunReport, live, replay};
 

@@ -262,3 +262,32 @@ fn what_is_wrong_with_rule_files_is_said() {
     let missing = load_rules(&options(folder.path().join("none"))).unwrap_err();
     assert!(matches!(missing, LoadRulesError::Unreadable { .. }));
 }
+
+#[test]
+fn our_rules_are_built_in_and_take_changes() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules"));
+    let files = find_files(&[folder.to_owned()]).unwrap();
+    assert_eq!(files.len(), BUILT_IN.len());
+    let own = load_rules(&RuleOptions::default()).unwrap();
+    let of_files = load_rules(&RuleOptions {
+        files,
+        ..RuleOptions::default()
+    });
+    let of_files = of_files.unwrap();
+    assert_eq!(own.set.describe(), of_files.set.describe());
+
+    let place = tempfile::tempdir().unwrap();
+    let change = place.path().join("mine.yaml");
+    std::fs::write(
+        &change,
+        "- rule: Password hashes read\n  enabled: false\n  override:\n    enabled: replace\n",
+    )
+    .unwrap();
+    let changed = load_rules(&RuleOptions {
+        files: vec![BUILT_IN_NAME.into(), change],
+        ..RuleOptions::default()
+    });
+    let is_enabled = |loaded: &Loaded| loaded.set.rule("Password hashes read").unwrap().enabled;
+    assert!(is_enabled(&own));
+    assert!(!is_enabled(&changed.unwrap()));
+}
