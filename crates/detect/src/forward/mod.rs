@@ -22,7 +22,7 @@ mod publish;
 pub mod queue;
 mod request;
 mod template;
-mod tls;
+pub(crate) mod tls;
 mod wire;
 
 pub use alert::{Alert, AlertError, Priority};

@@ -7,7 +7,6 @@ mod conditions;
 mod described;
 mod hostile;
 mod loading;
-mod measure;
 mod programs;
 mod upstream;
 
